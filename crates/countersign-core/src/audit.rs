@@ -1,0 +1,164 @@
+//! What happened: one event per outcome, told once, where it is decided.
+//!
+//! An event never holds a password, a token, a cookie or what someone typed as a username: people
+//! type their password there.
+
+use std::net::IpAddr;
+
+use crate::session::{EndReason, SessionId};
+use crate::user::UserId;
+
+/// Who calls, as far as that can be seen: for sessions and events.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// The client's address, as far as it can be trusted.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself; cut to 512 characters.
+    pub user_agent: Option<String>,
+}
+
+/// Why a login was refused. Told to the log, never to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// No such user.
+    UnknownUser,
+    /// Wrong password.
+    WrongPassword,
+    /// Right password, deactivated user.
+    Inactive,
+    /// The password was changed while it was being checked.
+    ChangedMeanwhile,
+}
+
+impl LoginRefusal {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown_user",
+            Self::WrongPassword => "wrong_password",
+            Self::Inactive => "user_inactive",
+            Self::ChangedMeanwhile => "changed_meanwhile",
+        }
+    }
+}
+
+/// One outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are the ids of what the variant's line names"
+)]
+pub enum Event {
+    /// A user signed in and a session opened.
+    LoginSucceeded { user: UserId, session: SessionId },
+    /// A login was refused; the user is named if there is one.
+    LoginRefused {
+        user: Option<UserId>,
+        reason: LoginRefusal,
+    },
+    /// A stored password was re-hashed to today's cost.
+    PasswordUpgraded { user: UserId },
+    /// A refresh token was rotated.
+    SessionRefreshed { user: UserId, session: SessionId },
+    /// The previous refresh token came back within the grace and was answered with the same successor.
+    RefreshReplayed { user: UserId, session: SessionId },
+    /// A superseded refresh token came back: theft is assumed.
+    RefreshReused { user: UserId, session: SessionId },
+    /// A refresh token was refused before any look-up, or named a session that is over.
+    RefreshRefused {
+        reason: &'static str,
+        session: Option<SessionId>,
+    },
+    /// A session ended.
+    SessionEnded {
+        user: UserId,
+        session: SessionId,
+        reason: EndReason,
+    },
+    /// An access token was refused.
+    AccessTokenRefused { reason: &'static str },
+    /// A CSRF token was missing or was not that of the credential.
+    CsrfRefused { session: SessionId },
+    /// A user was made.
+    UserCreated { user: UserId },
+    /// A user's names changed.
+    ProfileChanged { user: UserId },
+    /// A user's password was set.
+    PasswordSet { user: UserId },
+    /// A user was activated or deactivated.
+    ActiveSet { user: UserId, active: bool },
+    /// A user's powers were set.
+    RolesSet {
+        user: UserId,
+        is_staff: bool,
+        is_superuser: bool,
+    },
+    /// A user was deleted.
+    UserDeleted { user: UserId },
+    /// A signing key became the current one.
+    SigningKeyInstalled,
+}
+
+impl Event {
+    /// The event's stable name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::LoginSucceeded { .. } => "login_succeeded",
+            Self::LoginRefused { .. } => "login_refused",
+            Self::PasswordUpgraded { .. } => "password_upgraded",
+            Self::SessionRefreshed { .. } => "session_refreshed",
+            Self::RefreshReplayed { .. } => "refresh_replayed",
+            Self::RefreshReused { .. } => "refresh_reused",
+            Self::RefreshRefused { .. } => "refresh_refused",
+            Self::SessionEnded { .. } => "session_ended",
+            Self::AccessTokenRefused { .. } => "access_token_refused",
+            Self::CsrfRefused { .. } => "csrf_refused",
+            Self::UserCreated { .. } => "user_created",
+            Self::ProfileChanged { .. } => "profile_changed",
+            Self::PasswordSet { .. } => "password_set",
+            Self::ActiveSet { .. } => "active_set",
+            Self::RolesSet { .. } => "roles_set",
+            Self::UserDeleted { .. } => "user_deleted",
+            Self::SigningKeyInstalled => "signing_key_installed",
+        }
+    }
+
+    /// Tells the event, as one line of the log.
+    pub fn tell(&self) {
+        use tracing::{debug, info, warn};
+        let event = self.name();
+        match *self {
+            Self::LoginSucceeded { user, session } => info!(event, %user, %session),
+            Self::LoginRefused { user, reason } => {
+                info!(event, user = user.map(display), reason = reason.code());
+            }
+            Self::SessionRefreshed { user, session } | Self::RefreshReplayed { user, session } => {
+                debug!(event, %user, %session);
+            }
+            Self::RefreshReused { user, session } => warn!(event, %user, %session),
+            Self::RefreshRefused { reason, session } => {
+                info!(event, session = session.map(display), reason);
+            }
+            Self::SessionEnded {
+                user,
+                session,
+                reason,
+            } => info!(event, %user, %session, %reason),
+            Self::AccessTokenRefused { reason } => info!(event, reason),
+            Self::CsrfRefused { session } => warn!(event, %session),
+            Self::PasswordUpgraded { user }
+            | Self::UserCreated { user }
+            | Self::ProfileChanged { user }
+            | Self::PasswordSet { user }
+            | Self::UserDeleted { user } => info!(event, %user),
+            Self::ActiveSet { user, active } => info!(event, %user, active),
+            Self::RolesSet {
+                user,
+                is_staff,
+                is_superuser,
+            } => {
+                info!(event, %user, is_staff, is_superuser);
+            }
+            Self::SigningKeyInstalled => info!(event),
+        }
+    }
+}

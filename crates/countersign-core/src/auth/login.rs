@@ -1,0 +1,148 @@
+//! Login: a username and a password become a session.
+
+use jiff::Timestamp;
+
+use super::{Auth, Grant};
+use crate::audit::{Caller, Event, LoginRefusal};
+use crate::error::AuthError;
+use crate::password::{EncodedPassword, Overloaded, Password, Verdict};
+use crate::session::{Generation, Session, SessionId};
+use crate::store::{OpenOutcome, OpenSession};
+use crate::user::{User, UserId, Username};
+
+/// What a login presents.
+#[derive(Debug)]
+pub struct Login<'a> {
+    /// The username as typed.
+    pub username: &'a str,
+    /// The password as typed.
+    pub password: Password,
+    /// Whether the cookies shall outlive the browser.
+    pub remember: bool,
+    /// The refresh token that the browser already had: its session ends, whatever it was.
+    pub presented: Option<&'a str>,
+}
+
+impl Auth {
+    /// Checks the password and opens a session.
+    ///
+    /// An unknown user and a wrong password cannot be told apart, in the answer or in time.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidCredentials`], [`AuthError::UserInactive`] (only after the right
+    /// password), [`AuthError::Overloaded`], or the store's.
+    pub async fn login(&self, login: Login<'_>, caller: Caller) -> Result<Grant, AuthError> {
+        let username = Username::normalise(login.username);
+        let found = self.store.find_credentials(&username).await?;
+        let (user, stored) = found.map(|found| (found.user, found.password)).unzip();
+        let verdict = self
+            .passwords
+            .verify(login.password, stored.clone())
+            .await?;
+        let user_id = user.as_ref().map(|user| user.id);
+        let (Some(user), Some(stored), Verdict::Right | Verdict::RightAndUpgraded(_)) =
+            (user, stored, &verdict)
+        else {
+            let reason = match user_id {
+                Some(_) => LoginRefusal::WrongPassword,
+                None => LoginRefusal::UnknownUser,
+            };
+            return Err(refused(user_id, reason));
+        };
+        if !user.is_active {
+            return Err(refused(user_id, LoginRefusal::Inactive));
+        }
+        let upgraded = match verdict {
+            Verdict::RightAndUpgraded(upgraded) => Some(upgraded),
+            Verdict::Right | Verdict::Wrong => None,
+        };
+        let now = self.clock.now();
+        let replaced = login
+            .presented
+            .and_then(|token| self.genuine_session(token, now));
+        let session = self.new_session(user.id, login.remember, caller, now);
+        self.open_session(session, stored, upgraded, replaced, now)
+            .await
+    }
+
+    /// Opens a session in the store: the one place where sessions begin.
+    async fn open_session(
+        &self,
+        session: Session,
+        verified: EncodedPassword,
+        upgraded: Option<EncodedPassword>,
+        replaced: Option<SessionId>,
+        now: Timestamp,
+    ) -> Result<Grant, AuthError> {
+        let is_upgraded = upgraded.is_some();
+        let opening = OpenSession {
+            session,
+            verified,
+            upgraded,
+            replaced,
+        };
+        let outcome = self.store.open_session(&opening).await?;
+        let session = opening.session;
+        let user: User = match outcome {
+            OpenOutcome::Opened(user) => user,
+            OpenOutcome::Inactive => {
+                return Err(refused(Some(session.user_id), LoginRefusal::Inactive));
+            }
+            OpenOutcome::Changed => {
+                return Err(refused(
+                    Some(session.user_id),
+                    LoginRefusal::ChangedMeanwhile,
+                ));
+            }
+        };
+        Event::LoginSucceeded {
+            user: user.id,
+            session: session.id,
+        }
+        .tell();
+        if is_upgraded {
+            Event::PasswordUpgraded { user: user.id }.tell();
+        }
+        Ok(self.grant(&session, user, now))
+    }
+
+    fn new_session(&self, user: UserId, remember: bool, caller: Caller, now: Timestamp) -> Session {
+        Session {
+            id: SessionId::new(now, &*self.randomness),
+            user_id: user,
+            generation: Generation::FIRST,
+            opened_at: now,
+            rotated_at: now,
+            remember,
+            address: caller.address,
+            user_agent: caller.user_agent,
+            end: None,
+        }
+    }
+
+    /// The session that a genuine refresh token names, however old its generation.
+    fn genuine_session(&self, token: &str, now: Timestamp) -> Option<SessionId> {
+        self.refresh_tokens
+            .read(token, now)
+            .ok()
+            .map(|presented| presented.session())
+    }
+}
+
+fn refused(user: Option<UserId>, reason: LoginRefusal) -> AuthError {
+    Event::LoginRefused { user, reason }.tell();
+    match reason {
+        LoginRefusal::Inactive => AuthError::UserInactive,
+        LoginRefusal::UnknownUser
+        | LoginRefusal::WrongPassword
+        | LoginRefusal::ChangedMeanwhile => AuthError::InvalidCredentials,
+    }
+}
+
+impl From<Overloaded> for AuthError {
+    fn from(overloaded: Overloaded) -> Self {
+        Self::Overloaded {
+            retry_after: overloaded.retry_after,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What can go wrong in a use case: the answer for the caller and, kept apart, the cause for the log.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::session::EndReason;
+
+/// One field of the input and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field's name as the caller sent it.
+    pub field: &'static str,
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub detail: Cow<'static, str>,
+}
+
+impl FieldError {
+    /// Names a field, a code and a sentence.
+    pub fn new(
+        field: &'static str,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            field,
+            code,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Input that was understood and cannot be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidationError(pub Vec<FieldError>);
+
+impl From<FieldError> for ValidationError {
+    fn from(error: FieldError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for ValidationError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str(" ")?;
+            }
+            write!(formatter, "{}: {}", error.field, error.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ValidationError {}
+
+/// The store could not do what was asked. Nothing was changed, or nothing is known to have been.
+#[derive(Debug, Clone, Error)]
+pub enum StoreError {
+    /// It cannot be reached, is locked, read-only or full. Trying again later is sensible.
+    #[error("storage unavailable: {0}")]
+    Unavailable(String),
+    /// A row that cannot be. Trying again will not help.
+    #[error("storage holds what cannot be: {0}")]
+    Corrupt(String),
+}
+
+/// Why a use case refused. Each variant is one code of the protocol.
+#[derive(Debug, Clone, Error)]
+pub enum AuthError {
+    /// Input that cannot be accepted.
+    #[error("validation failed: {0}")]
+    Validation(#[from] ValidationError),
+    /// Unknown user or wrong password; nobody is told which.
+    #[error("invalid credentials")]
+    InvalidCredentials,
+    /// The password was right, the account is switched off.
+    #[error("user inactive")]
+    UserInactive,
+    /// The access token was refused.
+    #[error("access token refused: {}", .0.reason())]
+    AccessToken(#[from] countersign_token::VerifyError),
+    /// The refresh token is malformed, forged, or of another kind.
+    #[error("refresh token invalid")]
+    RefreshInvalid,
+    /// The refresh token is past its `exp`.
+    #[error("refresh token expired")]
+    RefreshExpired,
+    /// The refresh token had been superseded; its session has been ended.
+    #[error("refresh token reused")]
+    RefreshReused,
+    /// The session is over.
+    #[error("session ended: {0}")]
+    SessionEnded(EndReason),
+    /// The CSRF token was not shown.
+    #[error("CSRF token missing")]
+    CsrfMissing,
+    /// The CSRF token is not the one of the presented credential.
+    #[error("CSRF token invalid")]
+    CsrfInvalid,
+    /// Another user has the name.
+    #[error("username taken")]
+    UsernameTaken,
+    /// No such user.
+    #[error("no such user")]
+    NoSuchUser,
+    /// Too much is being hashed already.
+    #[error("overloaded")]
+    Overloaded {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

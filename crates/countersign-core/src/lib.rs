@@ -1,0 +1,27 @@
+//! Every decision of Countersign: who may sign in, what a refresh token becomes, when a session ends.
+//! No HTTP, no SQL.
+//!
+//! Two journeys lead through these rooms:
+//!
+//! - **Login**: [`auth::Auth::login`] finds the user in the [`store`], has the [`password`] checked
+//!   on the hashing pool, opens a [`session`], and grants tokens: an access token signed by the key
+//!   ring in [`keys`], a [`refresh_token`], and the session's [`csrf`] token.
+//! - **Refresh**: [`auth::Auth::refresh`] reads the presented token, asks [`rotation::decide`] what it
+//!   is, has [`store::Store::rotate`] advance the session by one compare-and-set, and grants anew.
+//!
+//! Decisions are pure and stand apart from the store; time and randomness come from [`clock`]; keys
+//! come from one root secret in [`secrets`]; what happened is told once through [`audit`].
+
+pub mod audit;
+pub mod auth;
+pub mod clock;
+pub mod csrf;
+pub mod error;
+pub mod keys;
+pub mod password;
+pub mod refresh_token;
+pub mod rotation;
+pub mod secrets;
+pub mod session;
+pub mod store;
+pub mod user;

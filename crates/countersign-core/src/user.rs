@@ -1,0 +1,242 @@
+//! A user: a row of Django's `auth_user`.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::error::{FieldError, ValidationError};
+use crate::password::EncodedPassword;
+
+/// Django's limit for `auth_user.username`, in characters.
+pub const MAX_USERNAME_CHARACTERS: usize = 150;
+/// Django's limit for `auth_user.first_name` and `last_name`, in characters.
+pub const MAX_NAME_CHARACTERS: usize = 150;
+/// Django's limit for `auth_user.email`, in characters.
+pub const MAX_EMAIL_CHARACTERS: usize = 254;
+
+/// A user's number. Never given to a second user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(pub i64);
+
+impl fmt::Display for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// Who someone is, without the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The number.
+    pub id: UserId,
+    /// The name to sign in with.
+    pub username: String,
+    /// The e-mail address; may be empty.
+    pub email: String,
+    /// The given name; may be empty.
+    pub first_name: String,
+    /// The family name; may be empty.
+    pub last_name: String,
+    /// Whether the user may sign in.
+    pub is_active: bool,
+    /// Whether the user may enter the admin site.
+    pub is_staff: bool,
+    /// Whether the user has every permission.
+    pub is_superuser: bool,
+    /// The last sign-in.
+    pub last_login: Option<Timestamp>,
+    /// When the user was made.
+    pub date_joined: Timestamp,
+}
+
+/// A user together with the stored password, as a login needs it.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The user.
+    pub user: User,
+    /// The stored password.
+    pub password: EncodedPassword,
+}
+
+/// A username in the form in which it is stored and looked up: NFKC, as Django normalises it, one
+/// to 150 characters of letters, digits and `@ . + - _`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Username(String);
+
+impl Username {
+    /// Reads and checks a name for a new user.
+    ///
+    /// # Errors
+    /// A [`FieldError`] on `username` that says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
+        let normal = Self::normalise(text);
+        let characters = normal.chars().count();
+        let problem = if characters == 0 {
+            ("required", "Enter a username.".to_owned())
+        } else if characters > MAX_USERNAME_CHARACTERS {
+            (
+                "too_long",
+                format!("Use at most {MAX_USERNAME_CHARACTERS} characters."),
+            )
+        } else if !normal.chars().all(is_username_character) {
+            (
+                "invalid",
+                "Use letters, digits and @ . + - _ only.".to_owned(),
+            )
+        } else {
+            return Ok(Self(normal));
+        };
+        Err(FieldError::new("username", problem.0, problem.1).into())
+    }
+
+    /// The form in which a typed name is looked up.
+    pub fn normalise(text: &str) -> String {
+        text.nfkc().collect()
+    }
+
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Django's `UnicodeUsernameValidator`: `^[\w.@+-]+$`.
+fn is_username_character(character: char) -> bool {
+    character.is_alphanumeric() || "_@.+-".contains(character)
+}
+
+/// An e-mail address as it is stored: empty, or one `@` with something on both sides and the domain
+/// in lower case. Whether mail arrives there is another question, and answered by sending some.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Email(String);
+
+impl Email {
+    /// Reads and checks an address; empty means none.
+    ///
+    /// # Errors
+    /// A [`FieldError`] on `email`.
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let invalid = || {
+            FieldError::new(
+                "email",
+                "invalid",
+                "Enter an e-mail address like ana@example.org.",
+            )
+        };
+        let (local, domain) = text.rsplit_once('@').ok_or_else(invalid)?;
+        let clean = |part: &str| {
+            !part.is_empty()
+                && !part
+                    .chars()
+                    .any(|c| c.is_control() || c.is_whitespace() || "<>,;@".contains(c))
+        };
+        if !clean(local) || !clean(domain) || text.chars().count() > MAX_EMAIL_CHARACTERS {
+            return Err(invalid().into());
+        }
+        Ok(Self(format!("{local}@{}", domain.to_lowercase())))
+    }
+
+    /// The address itself; empty for none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A given or family name: at most 150 characters, none of them a control character.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PersonName(String);
+
+impl PersonName {
+    /// Reads and checks a name given in `field`.
+    ///
+    /// # Errors
+    /// A [`FieldError`] on `field`.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, ValidationError> {
+        let text = text.trim();
+        if text.chars().count() > MAX_NAME_CHARACTERS {
+            let detail = format!("Use at most {MAX_NAME_CHARACTERS} characters.");
+            return Err(FieldError::new(field, "too_long", detail).into());
+        }
+        if text.chars().any(char::is_control) {
+            let detail = "Leave out control characters such as line breaks.";
+            return Err(FieldError::new(field, "invalid", detail).into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name itself; may be empty.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a user may change of themselves. `None` leaves a field as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProfileChange {
+    /// The new given name.
+    pub first_name: Option<PersonName>,
+    /// The new family name.
+    pub last_name: Option<PersonName>,
+}
+
+/// What a new user starts with.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The name to sign in with.
+    pub username: Username,
+    /// The e-mail address; may be empty.
+    pub email: Email,
+    /// The stored password.
+    pub password: EncodedPassword,
+    /// Whether the user may enter the admin site.
+    pub is_staff: bool,
+    /// Whether the user has every permission.
+    pub is_superuser: bool,
+    /// When the user is made.
+    pub date_joined: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_username_is_kept_in_nfkc() {
+        assert_eq!(Username::parse("ａｎａ").unwrap().as_str(), "ana");
+        assert_eq!(Username::parse("A\u{30a}sa").unwrap().as_str(), "\u{c5}sa");
+    }
+
+    #[test]
+    fn usernames_django_would_refuse_are_refused() {
+        for bad in ["", "a b", "ana\0", "ana\n", "<script>", &"a".repeat(151)] {
+            assert!(Username::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert!(Username::parse("ana.maria+test@example.org_-").is_ok());
+    }
+
+    #[test]
+    fn an_address_that_could_carry_a_mail_header_is_refused() {
+        for bad in [
+            "ana",
+            "@example.org",
+            "ana@",
+            "a@b\r\nBcc:x",
+            "a b@example.org",
+            "<a@b>",
+        ] {
+            assert!(Email::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert_eq!(
+            Email::parse("Ana@Example.ORG").unwrap().as_str(),
+            "Ana@example.org"
+        );
+        assert_eq!(Email::parse("").unwrap().as_str(), "");
+    }
+}
