@@ -1,0 +1,230 @@
+//! The command line: what may be written, and what each word means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Chosen, Override};
+
+/// Countersign, the account and login service for single-page apps and REST APIs.
+///
+/// `countersign serve` starts it and makes everything it needs. Settings come from countersign.toml,
+/// the environment and these options; `countersign config show` tells which are in force.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong use, 78 settings refused.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    verbatim_doc_comment,
+    subcommand_required = true
+)]
+#[command(
+    arg_required_else_help = true,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// The settings file [default: countersign.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The database, like sqlite://countersign.db
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<String>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What the options say of the settings.
+    pub(crate) fn chosen(&self) -> Chosen {
+        let mut overrides = Vec::new();
+        if let Some(url) = &self.database {
+            let (key, option) = ("database.url", "--database");
+            overrides.push(Override {
+                key,
+                option,
+                value: url.clone(),
+            });
+        }
+        if let Command::Serve(Serve {
+            listen: Some(address),
+        }) = &self.command
+        {
+            let (key, option) = ("server.listen", "--listen");
+            overrides.push(Override {
+                key,
+                option,
+                value: address.to_string(),
+            });
+        }
+        Chosen {
+            file: self.config.clone(),
+            overrides,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the service
+    Serve(Serve),
+    /// Make a user who may do everything
+    Createsuperuser(CreateSuperuser),
+    /// Make, list and change users
+    #[command(subcommand)]
+    User(User),
+    /// Bring the database to the version that this program needs
+    Migrate(Migrate),
+    /// Show, check and explain the settings
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the API's description, OpenAPI in JSON
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The address and port to listen on, like 127.0.0.1:8000
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+/// Make a user who may do everything.
+///
+/// Asks on a terminal for what is not given. The password is asked for twice, or taken from
+/// COUNTERSIGN_SUPERUSER_PASSWORD or from standard input; never from an argument, which others could
+/// see.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CreateSuperuser {
+    /// The name to sign in with
+    #[arg(long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// The e-mail address; may be empty
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// Never ask
+    #[arg(long)]
+    pub(crate) no_input: bool,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make a user
+    Add(AddUser),
+    /// List users, by number
+    List {
+        /// Only users whose name or e-mail address contains this, in either case
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a user
+    Show {
+        /// The user's name
+        username: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a user's password; every session of the user ends
+    SetPassword {
+        /// The user's name
+        username: String,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Let a user sign in again
+    Activate {
+        /// The user's name
+        username: String,
+    },
+    /// Keep a user from signing in; every session of the user ends
+    Deactivate {
+        /// The user's name
+        username: String,
+    },
+    /// Make a user a superuser; every session of the user ends
+    Promote {
+        /// The user's name
+        username: String,
+        /// Only let the user enter the admin site
+        #[arg(long)]
+        staff: bool,
+    },
+    /// Take a user's powers away; every session of the user ends
+    Demote {
+        /// The user's name
+        username: String,
+    },
+    /// Delete a user; every session of the user ends
+    Delete {
+        /// The user's name
+        username: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddUser {
+    /// The name to sign in with
+    pub(crate) username: String,
+    /// The e-mail address
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) email: String,
+    /// Let the user enter the admin site
+    #[arg(long)]
+    pub(crate) staff: bool,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Set no password: nobody can sign in until one is set
+    #[arg(long, conflicts_with = "password_stdin")]
+    pub(crate) no_password: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Change nothing; fail if there is something to do
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Show the settings in force and where each came from
+    Show {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the settings and tell everything that is wrong
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the settings file
+    Schema {
+        /// Print the settings reference in Markdown instead
+        #[arg(long)]
+        markdown: bool,
+    },
+}

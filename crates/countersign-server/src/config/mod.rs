@@ -1,0 +1,191 @@
+//! The settings: a section per room, read raw from file, environment and command line, then checked
+//! into what the rooms take.
+//!
+//! Everything that is wrong is told at once, each with its way out. Which values are in force, and
+//! where each came from, is told by [`Report`].
+
+mod cookies;
+mod cors;
+mod csrf;
+mod database;
+mod durations;
+mod file_mode;
+mod http_token;
+pub(crate) mod keys;
+mod layers;
+mod log;
+mod password;
+mod problems;
+pub(crate) mod reference;
+mod report;
+mod secret_text;
+pub(crate) mod secrets;
+mod server;
+mod sessions;
+mod suggest;
+mod tokens;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use countersign::HttpSettings;
+use countersign_core::auth::AuthSettings;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::cookies::CookiesSection;
+use self::cors::CorsSection;
+use self::csrf::CsrfSection;
+use self::database::{DatabaseSection, DatabaseSettings};
+use self::layers::Layers;
+pub(crate) use self::layers::{Inputs, Override, Source};
+use self::log::LogSection;
+pub(crate) use self::log::{LogFormat, LogSettings};
+use self::password::PasswordSection;
+pub(crate) use self::problems::Problems;
+pub(crate) use self::report::Report;
+use self::secrets::{RootSource, SecretsSection};
+use self::server::ServerSection;
+pub(crate) use self::server::{ServerSettings, TlsFiles};
+use self::sessions::SessionsSection;
+use self::tokens::TokensSection;
+
+/// Settings of the Countersign service.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Countersign settings")]
+pub(crate) struct RawSettings {
+    server: ServerSection,
+    database: DatabaseSection,
+    secrets: SecretsSection,
+    tokens: TokensSection,
+    sessions: SessionsSection,
+    cookies: CookiesSection,
+    cors: CorsSection,
+    csrf: CsrfSection,
+    password: PasswordSection,
+    log: LogSection,
+}
+
+/// The settings in force, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) server: ServerSettings,
+    pub(crate) database: DatabaseSettings,
+    pub(crate) root: RootSource,
+    pub(crate) auth: AuthSettings,
+    pub(crate) http: HttpSettings,
+    pub(crate) log: LogSettings,
+    /// What is not wrong and yet should be said.
+    pub(crate) warnings: Vec<String>,
+    /// Which values are in force and where each came from.
+    pub(crate) report: Report,
+}
+
+/// Where settings come from besides the environment: what the command line says of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chosen {
+    /// The file of `--config`.
+    pub(crate) file: Option<PathBuf>,
+    /// What other options set.
+    pub(crate) overrides: Vec<Override>,
+}
+
+impl Chosen {
+    /// How to call another command with the same settings.
+    pub(crate) fn command(&self, command: &str) -> String {
+        let program = std::env::args()
+            .next()
+            .filter(|program| program.contains('/'));
+        let mut words = vec![program.unwrap_or_else(|| "countersign".to_owned())];
+        if let Some(file) = &self.file {
+            words.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        if let Some(database) = self
+            .overrides
+            .iter()
+            .find(|given| given.option == "--database")
+        {
+            words.extend(["--database".to_owned(), database.value.clone()]);
+        }
+        words.push(command.to_owned());
+        words.join(" ")
+    }
+
+    /// Reads and checks the settings of this process.
+    pub(crate) fn load(&self) -> Result<Settings, Problems> {
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let (file, command_line) = (self.file.clone(), self.overrides.clone());
+        Settings::load(&Inputs {
+            file,
+            environment,
+            command_line,
+        })
+    }
+}
+
+impl Settings {
+    /// Reads and checks the settings.
+    pub(crate) fn load(inputs: &Inputs) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut layers = Layers::read(inputs, &mut problems);
+        let raw = RawSettings::deserialize(layers.document()).unwrap_or_else(|error| {
+            // The kinds were checked, so this is a number beyond its type. Not the error's display:
+            // it may quote a value.
+            problems.add_general(format!("a value cannot be read: {}", error.message()));
+            RawSettings::default()
+        });
+        let mut warnings = layers.take_warnings();
+        let settings = Self::check(&raw, &layers, &mut problems, &mut warnings);
+        if problems.is_empty() {
+            return Ok(Self {
+                warnings,
+                ..settings
+            });
+        }
+        problems.name_sources(|key| Some(layers.source(key)));
+        Err(problems)
+    }
+
+    fn check(
+        raw: &RawSettings,
+        layers: &Layers,
+        problems: &mut Problems,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let server = raw.server.check(problems);
+        let database = raw.database.check(problems);
+        let root = raw.secrets.check(problems);
+        let tokens = raw.tokens.check(&server.public_url, problems, warnings);
+        let sessions = raw
+            .sessions
+            .check(tokens.access_lifetime, problems, warnings);
+        let auth = AuthSettings {
+            tokens,
+            sessions,
+            passwords: raw.password.check_policy(problems),
+            hashing: raw.password.check_hashing(problems),
+        };
+        let http = HttpSettings {
+            public_url: server.public_url.clone(),
+            allowed_origins: raw.cors.check(&server, problems),
+            cookies: raw.cookies.check(&server, problems, warnings),
+            csrf_for_bearer: raw.csrf.require_for_bearer,
+            header_schemes: raw.tokens.check_header_schemes(problems),
+            trusted_proxies: server.trusted_proxies.clone(),
+            tls_ends_here: server.tls.is_some(),
+        };
+        let log = raw.log.check(problems);
+        let report = Report::new(raw, layers, &auth, &http);
+        Self {
+            server,
+            database,
+            root,
+            auth,
+            http,
+            log,
+            warnings: Vec::new(),
+            report,
+        }
+    }
+}

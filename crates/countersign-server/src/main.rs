@@ -1,0 +1,34 @@
+//! The program `countersign`: the service, and the commands around it.
+//!
+//! [`cli`] says what may be written, [`commands`] does it, [`config`] knows the settings, [`serve`]
+//! runs the service.
+
+mod cli;
+mod commands;
+mod config;
+mod connection;
+mod failure;
+mod listener;
+mod opening;
+mod output;
+mod reload;
+mod root_file;
+mod serve;
+mod signals;
+mod telemetry;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::note(format_args!("countersign: {failure}"));
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Opens what every command needs: the database, the root secret, and the use cases over them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign_core::auth::Auth;
+use countersign_core::clock::SystemRandomness;
+use countersign_core::secrets::RootSecret;
+use countersign_core::store::Store as _;
+use countersign_sql::{Migrations, SqliteOptions, SqliteStore};
+
+use crate::config::secrets::{self, RootSource};
+use crate::config::{Problems, Settings};
+use crate::failure::Failure;
+use crate::root_file;
+
+/// What to do where there is no database yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfMissing {
+    /// Make it.
+    Create,
+    /// Say so: a new, empty one would not be what was meant.
+    Refuse,
+}
+
+/// Opens the service's use cases, bringing the database to this program's version.
+pub(crate) async fn open(settings: &Settings, if_missing: IfMissing) -> Result<Auth, Failure> {
+    if if_missing == IfMissing::Refuse {
+        refuse_missing(&settings.database.file)?;
+    }
+    let store = SqliteStore::open(&options(settings))?;
+    let root = match &settings.root {
+        RootSource::Given(root) => root.clone(),
+        RootSource::ToBeMade(file) => make_root(file, &store, settings).await?,
+        RootSource::Refused => unreachable!("refused settings open nothing"),
+    };
+    Ok(Auth::start(Arc::new(store), &root, settings.auth.clone()).await?)
+}
+
+/// How the settings have the database opened.
+pub(crate) fn options(settings: &Settings) -> SqliteOptions {
+    SqliteOptions::new(&settings.database.file)
+        .timeout(settings.database.timeout)
+        .migrations(Migrations::Apply)
+}
+
+/// Refuses a database that does not exist.
+pub(crate) fn refuse_missing(file: &Path) -> Result<(), Failure> {
+    match file.try_exists() {
+        Ok(false) => Err(Failure::Failed(format!(
+            "there is no database at {}: name yours with --database, or make one with `countersign \
+             serve` or `countersign createsuperuser`",
+            file.display()
+        ))),
+        Ok(true) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes the root secret, unless the database was used with one that is missing now.
+async fn make_root(
+    file: &Path,
+    store: &SqliteStore,
+    settings: &Settings,
+) -> Result<RootSecret, Failure> {
+    let shown = file.display();
+    if !store.signing_keys().await?.is_empty() {
+        // Another process may have made both since the settings were read.
+        return read_root(file)?.ok_or_else(|| lost_root(file, &settings.database.file));
+    }
+    let fresh = RootSecret::generate(&SystemRandomness);
+    match root_file::create(file, &fresh) {
+        Ok(()) => {
+            tracing::info!(event = "root_secret_made", file = %shown);
+            Ok(fresh)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Another process was faster: its secret is the one.
+            let other = read_root(file)?;
+            other.ok_or_else(|| Failure::Failed(format!("{shown} came and went: start again")))
+        }
+        Err(error) => Err(Failure::Failed(format!(
+            "the root secret cannot be kept in {shown} ({error}): let this user write there, or \
+             name another file in secrets.root_file"
+        ))),
+    }
+}
+
+fn read_root(file: &Path) -> Result<Option<RootSecret>, Failure> {
+    match secrets::read(file).map_err(Problems::from)? {
+        RootSource::Given(root) => Ok(Some(root)),
+        RootSource::ToBeMade(_) | RootSource::Refused => Ok(None),
+    }
+}
+
+fn lost_root(file: &Path, database: &Path) -> Failure {
+    let mut problems = Problems::default();
+    problems.add(
+        "secrets.root_file",
+        format!(
+            "{} does not exist, and {} holds signing keys that are sealed under the secret that was \
+             in it: restore that file from its backup, or give the same secret in \
+             COUNTERSIGN_SECRET. If the secret is lost for good, delete the rows of \
+             countersign_signing_key; the next start then makes a new secret and new keys, and \
+             everybody signs in again",
+            file.display(),
+            database.display()
+        ),
+    );
+    problems.into()
+}
