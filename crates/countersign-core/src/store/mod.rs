@@ -105,6 +105,8 @@ pub enum Change {
     UserChanged(UserId),
     /// The key ring was changed.
     KeysChanged,
+    /// Changes were lost, or are of a kind unknown here: read the store anew.
+    Everything,
 }
 
 /// Which users to list.

@@ -1,0 +1,321 @@
+//! Everything in one SQLite file.
+//!
+//! Writes go to one thread ([`writer`]), which makes a group of them durable at once; reads are done
+//! where they are asked for ([`readers`]); what other processes change is looked for by another
+//! thread ([`feed`]). The statements stand in [`users`], [`sessions`] and [`keys`], one function for
+//! each method of the port.
+
+mod datetime;
+mod failure;
+mod feed;
+mod file;
+mod keys;
+mod readers;
+mod rows;
+mod schema;
+mod sessions;
+mod users;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_core::error::StoreError;
+use countersign_core::session::{Session, SessionEnd, SessionId};
+use countersign_core::store::{
+    AccountChange, CHANGE_BACKLOG, Change, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    Rotation, SealedSigningKey, Store, UserQuery,
+};
+use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use tokio::sync::broadcast;
+
+use self::failure::Failure;
+use self::feed::Feed;
+use self::file::{DatabaseFile, Role};
+use self::readers::Readers;
+pub use self::schema::SchemaVersions;
+use self::writer::Writer;
+
+/// Where the database is and how it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// The database file. Databases in memory (`:memory:`) are not supported.
+    pub path: PathBuf,
+    /// How long a transition waits while another process holds the database locked. Default: 5 s.
+    pub timeout: Duration,
+    /// How many connections answer reads. Default: one for each core.
+    pub readers: usize,
+    /// Whether the file is made, readable by its owner only, if there is none. Default: true.
+    pub create: bool,
+    /// What is done about a database of an older schema version. Default: it is migrated.
+    pub migrations: Migrations,
+}
+
+impl SqliteOptions {
+    /// The defaults, for the database at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            timeout: Duration::from_secs(5),
+            readers: thread::available_parallelism().map_or(1, usize::from),
+            create: true,
+            migrations: Migrations::Apply,
+        }
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`readers`](Self::readers).
+    #[must_use]
+    pub fn readers(mut self, readers: usize) -> Self {
+        self.readers = readers;
+        self
+    }
+
+    /// Sets [`create`](Self::create).
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Sets [`migrations`](Self::migrations).
+    #[must_use]
+    pub fn migrations(mut self, migrations: Migrations) -> Self {
+        self.migrations = migrations;
+        self
+    }
+}
+
+/// What is done about a database of an older schema version. One of a newer is always refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migrations {
+    /// It is brought to the version that this program needs.
+    Apply,
+    /// It is refused, with the command that migrates it.
+    Require,
+}
+
+/// A store in one SQLite file: for any number of processes on one machine.
+///
+/// What it answers is on disk (write-ahead log, `synchronous=FULL`). While the file is away, locked
+/// by another process, read-only or the disk is full, it answers [`StoreError::Unavailable`]; when
+/// that is over it goes on by itself.
+///
+/// Dropping it ends its threads, after what has been asked of it is done. [`open`](Self::open),
+/// [`migrate`](Self::migrate) and dropping wait for the disk.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // Dropped in this order: the connection that closes last copies the log into the database and
+    // deletes it, which only one that may write can do.
+    feed: Feed,
+    readers: Arc<Readers>,
+    writer: Writer,
+    changes: broadcast::Sender<Change>,
+}
+
+impl SqliteStore {
+    /// Opens the database, and makes and migrates it as the options say.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the file cannot be opened or made, is locked for longer than
+    /// the timeout, or is of a schema version that the options or this program refuse;
+    /// [`StoreError::Corrupt`] if it is no database, or its `auth_user` is not Django's.
+    pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
+        Ok(Self::open_file(options)?)
+    }
+
+    fn open_file(options: &SqliteOptions) -> Result<Self, Failure> {
+        let path = file::absolute(&options.path)?;
+        match options.migrations {
+            Migrations::Apply => {
+                migrate(&path, options)?;
+            }
+            Migrations::Require => {}
+        }
+        let file = Arc::new(DatabaseFile::new(path, options.timeout));
+        let attachment = file.attach(Role::Writer)?;
+        // Distinguishes this store's rows in the change feed from those of others.
+        let origin = attachment
+            .connection
+            .query_row("SELECT random()", [], |row| row.get(0))?;
+        let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
+        let readers = Arc::new(Readers::new(Arc::clone(&file), options.readers));
+        let feed = Feed::start(
+            Arc::clone(&file),
+            Arc::clone(&readers),
+            changes.clone(),
+            origin,
+        )?;
+        let writer = Writer::start(file, attachment, changes.clone(), origin)
+            .map_err(|error| feed::no_thread(&error))?;
+        Ok(Self {
+            feed,
+            readers,
+            writer,
+            changes,
+        })
+    }
+
+    /// Brings the database to the schema version that this program needs, whatever
+    /// [`SqliteOptions::migrations`] says, and makes it if there is none and
+    /// [`SqliteOptions::create`] allows. Gives the version that it had and the one that it has.
+    ///
+    /// Safe while others use the database, and when several processes do it at once.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open). A database that was not migrated was not changed.
+    pub fn migrate(options: &SqliteOptions) -> Result<SchemaVersions, StoreError> {
+        let path = file::absolute(&options.path)?;
+        Ok(SchemaVersions {
+            current: migrate(&path, options)?,
+            wanted: schema::WANTED,
+        })
+    }
+
+    /// The schema version of a database and the one that this program needs. Changes nothing; a
+    /// file that does not exist has version 0.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), except that any version is answered.
+    pub fn schema_versions(options: &SqliteOptions) -> Result<SchemaVersions, StoreError> {
+        let path = file::absolute(&options.path)?;
+        if !file::exists(&path)? {
+            return Ok(SchemaVersions {
+                current: 0,
+                wanted: schema::WANTED,
+            });
+        }
+        let connection = file::connect(&path, Role::Reader, options.timeout)?;
+        Ok(schema::versions(&connection)?)
+    }
+}
+
+fn migrate(path: &Path, options: &SqliteOptions) -> Result<u32, Failure> {
+    if options.create {
+        file::create(path)?;
+    }
+    let connection = file::connect(path, Role::Writer, options.timeout)?;
+    schema::migrate(&connection, options.timeout)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn check(&self) -> Result<(), StoreError> {
+        self.readers.read(schema::require)?;
+        if !self.feed.is_alive() {
+            let why = "what other processes change cannot be read".to_owned();
+            return Err(StoreError::Unavailable(why));
+        }
+        self.writer
+            .write(|transition| schema::note_check(transition.connection))
+            .await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.readers.read(|connection| users::find(connection, id))
+    }
+
+    async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
+        self.readers
+            .read(|connection| users::credentials(connection, username))
+    }
+
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+        self.readers
+            .read(|connection| users::list(connection, query))
+    }
+
+    async fn has_users(&self) -> Result<bool, StoreError> {
+        self.readers.read(users::any)
+    }
+
+    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
+        let user = user.clone();
+        let created = self
+            .writer
+            .write(move |transition| users::create(transition, &user))
+            .await?;
+        created.ok_or(CreateUserError::UsernameTaken)
+    }
+
+    async fn update_profile(
+        &self,
+        id: UserId,
+        change: &ProfileChange,
+    ) -> Result<Option<User>, StoreError> {
+        let change = change.clone();
+        self.writer
+            .write(move |transition| users::update_profile(transition, id, &change))
+            .await
+    }
+
+    async fn change_account(&self, change: &AccountChange) -> Result<Option<User>, StoreError> {
+        let change = change.clone();
+        self.writer
+            .write(move |transition| users::change_account(transition, &change))
+            .await
+    }
+
+    async fn delete_user(&self, id: UserId, ending: EndedAt) -> Result<bool, StoreError> {
+        self.writer
+            .write(move |transition| users::delete(transition, id, ending))
+            .await
+    }
+
+    async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
+        let opening = opening.clone();
+        self.writer
+            .write(move |transition| sessions::open(transition, &opening))
+            .await
+    }
+
+    async fn find_session(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<(Session, Option<User>)>, StoreError> {
+        self.readers
+            .read(|connection| sessions::find(connection, id))
+    }
+
+    async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
+        let rotation = *rotation;
+        self.writer
+            .write(move |transition| sessions::rotate(transition.connection, rotation))
+            .await
+    }
+
+    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+        self.writer
+            .write(move |transition| sessions::end(transition, id, end))
+            .await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+        self.readers.read(keys::all)
+    }
+
+    async fn install_signing_key(
+        &self,
+        key: &SealedSigningKey,
+        instead_of: Option<&str>,
+    ) -> Result<Vec<SealedSigningKey>, StoreError> {
+        let (key, instead_of) = (key.clone(), instead_of.map(str::to_owned));
+        self.writer
+            .write(move |transition| keys::install(transition, &key, instead_of.as_deref()))
+            .await
+    }
+}

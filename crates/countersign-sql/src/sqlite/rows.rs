@@ -1,0 +1,284 @@
+//! Rows read by type. One that cannot be is refused here, and nowhere later.
+
+use std::net::IpAddr;
+
+use countersign_core::password::EncodedPassword;
+use countersign_core::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
+use countersign_core::store::{Change, KeyState, SealedSigningKey};
+use countersign_core::user::{Credentials, User, UserId};
+use countersign_token::Algorithm;
+use jiff::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+use uuid::Uuid;
+
+use super::datetime;
+use super::failure::Failure;
+
+/// The columns that [`user`] reads, from a table or alias named `auth_user`.
+macro_rules! user_columns {
+    () => {
+        "auth_user.id, auth_user.username, auth_user.email, auth_user.first_name, \
+         auth_user.last_name, auth_user.is_active, auth_user.is_staff, auth_user.is_superuser, \
+         auth_user.last_login, auth_user.date_joined"
+    };
+}
+pub(super) use user_columns;
+
+/// How many columns [`user`] reads.
+const USER_COLUMNS: usize = 10;
+
+/// A user, from the columns at `from` on.
+pub(super) fn user(row: &Row<'_>, from: usize) -> Result<User, Failure> {
+    let mut fields = Fields::new(row, "auth_user", from);
+    Ok(User {
+        id: UserId(fields.integer("id")?),
+        username: fields.text("username")?.to_owned(),
+        email: fields.text("email")?.to_owned(),
+        first_name: fields.text("first_name")?.to_owned(),
+        last_name: fields.text("last_name")?.to_owned(),
+        is_active: fields.boolean("is_active")?,
+        is_staff: fields.boolean("is_staff")?,
+        is_superuser: fields.boolean("is_superuser")?,
+        last_login: fields.optional("last_login", Fields::datetime)?,
+        date_joined: fields.datetime("date_joined")?,
+    })
+}
+
+/// A user and, in the column after, the stored password.
+pub(super) fn credentials(row: &Row<'_>) -> Result<Credentials, Failure> {
+    let user = user(row, 0)?;
+    let password = Fields::new(row, "auth_user", USER_COLUMNS).text("password")?;
+    Ok(Credentials {
+        user,
+        password: EncodedPassword::new(password),
+    })
+}
+
+/// The columns that [`session`] reads, from a table or alias named `countersign_session`.
+macro_rules! session_columns {
+    () => {
+        "countersign_session.id, countersign_session.user_id, countersign_session.generation, \
+         countersign_session.opened_at, countersign_session.rotated_at, \
+         countersign_session.remember, countersign_session.address, \
+         countersign_session.user_agent, countersign_session.ended_at, \
+         countersign_session.end_reason, countersign_session.ended_by"
+    };
+}
+pub(super) use session_columns;
+
+/// How many columns [`session`] reads.
+pub(super) const SESSION_COLUMNS: usize = 11;
+
+/// A session, from the columns at `from` on.
+pub(super) fn session(row: &Row<'_>, from: usize) -> Result<Session, Failure> {
+    let mut fields = Fields::new(row, "countersign_session", from);
+    Ok(Session {
+        id: fields.session_id("id")?,
+        user_id: UserId(fields.integer("user_id")?),
+        generation: fields.parsed("generation", Fields::integer, |number| {
+            u32::try_from(number).ok().map(Generation)
+        })?,
+        opened_at: fields.milliseconds("opened_at")?,
+        rotated_at: fields.milliseconds("rotated_at")?,
+        remember: fields.boolean("remember")?,
+        address: fields.optional("address", |fields, name| {
+            fields.parsed(name, Fields::text, |text| text.parse::<IpAddr>().ok())
+        })?,
+        user_agent: fields
+            .optional("user_agent", Fields::text)?
+            .map(str::to_owned),
+        end: session_end(&mut fields)?,
+    })
+}
+
+/// A session's id, in the first column.
+pub(super) fn session_id(row: &Row<'_>) -> Result<SessionId, Failure> {
+    Fields::new(row, "countersign_session", 0).session_id("id")
+}
+
+fn session_end(fields: &mut Fields<'_>) -> Result<Option<SessionEnd>, Failure> {
+    let at = fields.optional("ended_at", Fields::milliseconds)?;
+    let reason = fields.optional("end_reason", |fields, name| {
+        fields.parsed(name, Fields::text, EndReason::from_code)
+    })?;
+    let by = fields.optional("ended_by", |fields, name| {
+        fields.parsed(name, Fields::text, read_ended_by)
+    })?;
+    match (at, reason, by) {
+        (Some(at), Some(reason), Some(by)) => Ok(Some(SessionEnd { reason, at, by })),
+        (None, None, None) => Ok(None),
+        _ => Err(Failure::corrupt(
+            "countersign_session: a session that is half ended",
+        )),
+    }
+}
+
+/// The columns that [`signing_key`] reads.
+macro_rules! signing_key_columns {
+    () => {
+        "kid, algorithm, state, sealed, created_at"
+    };
+}
+pub(super) use signing_key_columns;
+
+/// A signing key.
+pub(super) fn signing_key(row: &Row<'_>) -> Result<SealedSigningKey, Failure> {
+    let mut fields = Fields::new(row, "countersign_signing_key", 0);
+    Ok(SealedSigningKey {
+        kid: fields.text("kid")?.to_owned(),
+        algorithm: fields.parsed("algorithm", Fields::text, Algorithm::from_name)?,
+        state: fields.parsed("state", Fields::text, KeyState::from_code)?,
+        sealed: fields.blob("sealed")?.to_owned(),
+        created_at: fields.milliseconds("created_at")?,
+    })
+}
+
+/// The stored words for a change.
+pub(super) const fn change_kind(change: Change) -> &'static str {
+    match change {
+        Change::SessionEnded(_) => "session_ended",
+        Change::UserChanged(_) => "user_changed",
+        Change::KeysChanged => "keys_changed",
+        Change::Everything => "everything",
+    }
+}
+
+/// A change, from the columns `kind, subject` at `from` on. One of a kind that only a later version of
+/// this program tells of may be about anything.
+pub(super) fn change(row: &Row<'_>, from: usize) -> Result<Change, Failure> {
+    let mut fields = Fields::new(row, "countersign_change", from);
+    Ok(match fields.text("kind")? {
+        "session_ended" => Change::SessionEnded(fields.session_id("subject")?),
+        "user_changed" => Change::UserChanged(UserId(fields.integer("subject")?)),
+        "keys_changed" => Change::KeysChanged,
+        _ => Change::Everything,
+    })
+}
+
+/// `user:5`, `command_line` or `service`.
+pub(super) fn write_ended_by(by: EndedBy) -> String {
+    match by {
+        EndedBy::User(id) => format!("user:{id}"),
+        EndedBy::CommandLine => "command_line".to_owned(),
+        EndedBy::Service => "service".to_owned(),
+    }
+}
+
+fn read_ended_by(text: &str) -> Option<EndedBy> {
+    match text {
+        "command_line" => Some(EndedBy::CommandLine),
+        "service" => Some(EndedBy::Service),
+        _ => text
+            .strip_prefix("user:")?
+            .parse()
+            .ok()
+            .map(UserId)
+            .map(EndedBy::User),
+    }
+}
+
+/// The columns of a row, one after the other.
+struct Fields<'row> {
+    row: &'row Row<'row>,
+    table: &'static str,
+    next: usize,
+}
+
+impl<'row> Fields<'row> {
+    fn new(row: &'row Row<'row>, table: &'static str, from: usize) -> Self {
+        Self {
+            row,
+            table,
+            next: from,
+        }
+    }
+
+    fn wrong(&self, name: &str) -> Failure {
+        Failure::corrupt(format!("{}.{name} holds what cannot be", self.table))
+    }
+
+    fn value(&mut self) -> Result<ValueRef<'row>, Failure> {
+        let value = self.row.get_ref(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self, &str) -> Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        if self.row.get_ref(self.next)? == ValueRef::Null {
+            self.next += 1;
+            return Ok(None);
+        }
+        read(self, name).map(Some)
+    }
+
+    fn parsed<Raw, T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self, &str) -> Result<Raw, Failure>,
+        parse: impl FnOnce(Raw) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let raw = read(self, name)?;
+        parse(raw).ok_or_else(|| self.wrong(name))
+    }
+
+    fn text(&mut self, name: &str) -> Result<&'row str, Failure> {
+        self.value()?.as_str().map_err(|_| self.wrong(name))
+    }
+
+    fn blob(&mut self, name: &str) -> Result<&'row [u8], Failure> {
+        self.value()?.as_blob().map_err(|_| self.wrong(name))
+    }
+
+    fn integer(&mut self, name: &str) -> Result<i64, Failure> {
+        self.value()?.as_i64().map_err(|_| self.wrong(name))
+    }
+
+    fn boolean(&mut self, name: &str) -> Result<bool, Failure> {
+        match self.integer(name)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.wrong(name)),
+        }
+    }
+
+    fn milliseconds(&mut self, name: &str) -> Result<Timestamp, Failure> {
+        self.parsed(name, Self::integer, |number| {
+            Timestamp::from_millisecond(number).ok()
+        })
+    }
+
+    fn datetime(&mut self, name: &str) -> Result<Timestamp, Failure> {
+        self.parsed(name, Self::text, datetime::read)
+    }
+
+    fn session_id(&mut self, name: &str) -> Result<SessionId, Failure> {
+        self.parsed(name, Self::blob, |bytes| {
+            Uuid::from_slice(bytes).ok().map(SessionId)
+        })
+    }
+}
+
+/// Reads the one row that a statement may give.
+pub(super) fn one<T>(
+    mut rows: rusqlite::Rows<'_>,
+    read: impl FnOnce(&Row<'_>) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    rows.next()?.map(read).transpose()
+}
+
+/// Reads every row that a statement gives.
+pub(super) fn all<T>(
+    mut rows: rusqlite::Rows<'_>,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(row)?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,172 @@
+//! The tables, and how a database of an older version becomes one of this.
+//!
+//! All pending migrations run in one transaction that holds the write lock: of several processes
+//! that start together one migrates and the others find it done, and one that is killed half-way
+//! leaves the database as it was.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::failure::Failure;
+
+/// The migrations in order. The first makes schema version 1.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+
+/// The version that this program needs.
+pub(super) const WANTED: u32 = {
+    assert!(MIGRATIONS.len() < 1_000, "a schema version fits in 32 bits");
+    #[expect(clippy::cast_possible_truncation, reason = "asserted one line above")]
+    let wanted = MIGRATIONS.len() as u32;
+    wanted
+};
+
+/// Not part of a migration: it must be there before the first one can be noted.
+const META_TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS countersign_meta (
+        singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1),
+        schema_version INTEGER NOT NULL,
+        created_at INTEGER NOT NULL, -- milliseconds since 1970
+        checked_at INTEGER NOT NULL  -- the last time that readiness was asked for
+    );
+    INSERT INTO countersign_meta (singleton, schema_version, created_at, checked_at)
+        VALUES (1, 0, unixepoch('subsec') * 1000, 0)
+        ON CONFLICT DO NOTHING;
+";
+
+/// Every column of Django's table that we read or write.
+const USERS_TABLE: &str = "
+    SELECT id, password, last_login, is_superuser, username, last_name, email, is_staff,
+           is_active, date_joined, first_name
+    FROM auth_user
+";
+
+/// Which version a database has, and which this program needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaVersions {
+    /// The database's version; 0 if it has no tables of ours, or does not exist.
+    pub current: u32,
+    /// The version that this program needs.
+    pub wanted: u32,
+}
+
+impl SchemaVersions {
+    /// Whether migrations are to be run.
+    pub fn is_pending(&self) -> bool {
+        self.current < self.wanted
+    }
+}
+
+/// The version of a database, which is not changed.
+pub(super) fn versions(connection: &Connection) -> Result<SchemaVersions, Failure> {
+    let has_meta = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'countersign_meta'";
+    let current: Option<i64> = if connection.prepare(has_meta)?.exists([])? {
+        let version = "SELECT schema_version FROM countersign_meta";
+        connection
+            .query_row(version, [], |row| row.get(0))
+            .optional()?
+    } else {
+        None
+    };
+    let current = current.unwrap_or(0);
+    let current = u32::try_from(current)
+        .map_err(|_| Failure::corrupt(format!("schema version {current}")))?;
+    Ok(SchemaVersions {
+        current,
+        wanted: WANTED,
+    })
+}
+
+/// Refuses a database that is not of the version that this program needs.
+pub(super) fn require(connection: &Connection) -> Result<(), Failure> {
+    let SchemaVersions { current, wanted } = versions(connection)?;
+    if current < wanted {
+        return Err(Failure::unavailable(format!(
+            "the database has schema version {current} and version {wanted} is needed: run \
+             `countersign migrate`"
+        )));
+    }
+    refuse_newer(current)
+}
+
+/// Brings a database to the version that this program needs. Gives the version it had.
+pub(super) fn migrate(connection: &Connection, timeout: Duration) -> Result<u32, Failure> {
+    let current = versions(connection)?.current;
+    refuse_newer(current)?;
+    keep_write_ahead_log(connection, timeout)?;
+    if current == WANTED {
+        return Ok(current);
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    // Without a COMMIT the transaction ends with the connection, at the latest.
+    let migrated = migrate_locked(connection);
+    connection.execute_batch(if migrated.is_ok() {
+        "COMMIT"
+    } else {
+        "ROLLBACK"
+    })?;
+    migrated
+}
+
+fn migrate_locked(connection: &Connection) -> Result<u32, Failure> {
+    // Again, now that nobody else can change it.
+    let current = versions(connection)?.current;
+    refuse_newer(current)?;
+    connection.execute_batch(META_TABLE)?;
+    for migration in MIGRATIONS.iter().skip(current as usize) {
+        connection.execute_batch(migration)?;
+    }
+    connection.prepare(USERS_TABLE).map_err(|error| {
+        Failure::corrupt(format!("the table auth_user is not Django's: {error}"))
+    })?;
+    connection.execute("UPDATE countersign_meta SET schema_version = ?1", [WANTED])?;
+    Ok(current)
+}
+
+/// Writes for the sake of writing.
+pub(super) fn note_check(connection: &Connection) -> Result<(), Failure> {
+    connection
+        .prepare_cached("UPDATE countersign_meta SET checked_at = unixepoch('subsec') * 1000")?
+        .execute([])?;
+    Ok(())
+}
+
+fn refuse_newer(current: u32) -> Result<(), Failure> {
+    if current > WANTED {
+        return Err(Failure::unavailable(format!(
+            "the database has schema version {current} and this program knows versions up to \
+             {WANTED}: a newer Countersign has migrated it; run that one, or restore the backup \
+             made before"
+        )));
+    }
+    Ok(())
+}
+
+/// Switches the database to its write-ahead log, which it remembers.
+///
+/// SQLite does not wait for other connections here, however long its busy timeout.
+pub(super) fn keep_write_ahead_log(
+    connection: &Connection,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let switched = connection
+            .query_row("PRAGMA journal_mode = WAL", [], |row| {
+                row.get::<_, String>(0)
+            })
+            .map_err(Failure::from);
+        match switched {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                let why = format!("SQLite keeps to journal mode `{mode}`, and WAL is needed");
+                return Err(Failure::unavailable(why));
+            }
+            Err(failure) if failure.is_busy() && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Several processes on one file, and one that is killed.
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, fs, io};
+
+use countersign_core::session::EndedBy;
+use countersign_core::session::SessionId;
+use countersign_core::store::{
+    AccountChange, AccountChangeKind, Change, EndedAt, KeyState, SealedSigningKey, Store as _,
+};
+use countersign_sql::{SqliteOptions, SqliteStore};
+use countersign_token::Algorithm;
+use support::{Place, assert_unavailable, generation, logout, rotate, start, with_ana};
+
+/// After this, the end of a session must hold in every process.
+const TOLD_WITHIN: Duration = Duration::from_millis(250);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_told_to_another_process_in_time_and_once() {
+    let place = Place::new();
+    let (here, ana, session) = with_ana(&place).await;
+    let there = place.open();
+    let (mut told_here, mut heard_there) = (here.changes(), there.changes());
+
+    there.end_session(session.id, logout()).await.unwrap();
+    assert_eq!(heard_there.try_recv(), Ok(Change::SessionEnded(session.id)));
+    let told = tokio::time::timeout(TOLD_WITHIN, told_here.recv()).await;
+    assert_eq!(
+        told.expect("in time").unwrap(),
+        Change::SessionEnded(session.id)
+    );
+    // And it is so.
+    assert!(
+        here.find_session(session.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .0
+            .end
+            .is_some()
+    );
+
+    let change = AccountChange {
+        user: ana.id,
+        kind: AccountChangeKind::Active(false),
+        ending: EndedAt {
+            at: start(),
+            by: EndedBy::CommandLine,
+        },
+    };
+    there.change_account(&change).await.unwrap().unwrap();
+    let told = tokio::time::timeout(TOLD_WITHIN, told_here.recv()).await;
+    assert_eq!(told.expect("in time").unwrap(), Change::UserChanged(ana.id));
+
+    let key = SealedSigningKey {
+        kid: "kid".to_owned(),
+        algorithm: Algorithm::Es256,
+        state: KeyState::Current,
+        sealed: vec![1],
+        created_at: start(),
+    };
+    there.install_signing_key(&key, None).await.unwrap();
+    let told = tokio::time::timeout(TOLD_WITHIN, told_here.recv()).await;
+    assert_eq!(told.expect("in time").unwrap(), Change::KeysChanged);
+
+    // One's own changes are not repeated when they are found in the table.
+    tokio::time::sleep(TOLD_WITHIN).await;
+    assert!(told_here.try_recv().is_err());
+    let of_there = std::iter::from_fn(|| heard_there.try_recv().ok()).count();
+    assert_eq!(of_there, 2);
+}
+
+/// Set for a child process: the database it works on.
+const DATABASE: &str = "COUNTERSIGN_TEST_DATABASE";
+
+/// Starts a test of this file in a process of its own.
+fn child(test: &str, place: &Place) -> Child {
+    Command::new(env::current_exe().expect("a path"))
+        .args([
+            "--exact",
+            test,
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(DATABASE, place.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("this very program starts")
+}
+
+/// `None`: this process is no child.
+fn child_options() -> Option<SqliteOptions> {
+    let path = env::var_os(DATABASE)?;
+    Some(SqliteOptions::new(path).timeout(Duration::from_secs(20)))
+}
+
+#[test]
+fn processes_that_start_together_migrate_once() {
+    let place = Place::new();
+    let children = [(); 4].map(|()| child("child_that_opens", &place));
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    place.open();
+}
+
+#[test]
+#[ignore = "a child process of processes_that_start_together_migrate_once"]
+fn child_that_opens() {
+    let Some(options) = child_options() else {
+        return;
+    };
+    SqliteStore::open(&options).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_a_kill() {
+    for round in 0..5 {
+        let place = Place::new();
+        let mut child = child("child_that_rotates", &place);
+        let mut acknowledged = Vec::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Somewhere in the middle, elsewhere each time.
+        while acknowledged.len() < 500 + 37 * round {
+            assert!(Instant::now() < deadline, "the child is too slow");
+            let line = lines.next().expect("the child goes on").unwrap();
+            acknowledged.extend(parse(&line));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it said before it died, it said after the commit.
+        acknowledged.extend(lines.map_while(Result::ok).filter_map(|line| parse(&line)));
+
+        let store = place.open();
+        for (session, rotated_to) in &acknowledged {
+            let kept = generation(&store, *session).await;
+            assert!(
+                kept >= *rotated_to,
+                "{session}: {rotated_to} was acknowledged, {kept} kept"
+            );
+        }
+        let verdict: String = place
+            .stranger()
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(verdict, "ok");
+        // And each session goes on from where it is.
+        let (session, _) = acknowledged[0];
+        assert!(
+            rotate(&store, session, generation(&store, session).await)
+                .await
+                .unwrap()
+        );
+    }
+}
+
+fn parse(line: &str) -> Option<(SessionId, u32)> {
+    let (session, generation) = line.strip_prefix("rotated ")?.split_once(' ')?;
+    Some((session.parse().ok()?, generation.parse().ok()?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the child process of what_was_acknowledged_survives_a_kill"]
+async fn child_that_rotates() {
+    let Some(options) = child_options() else {
+        return;
+    };
+    let store = Arc::new(SqliteStore::open(&options).unwrap());
+    let ana = store.create_user(&support::ana()).await.unwrap();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let session = support::sign_in(&*store, &ana).await.id;
+        let store = Arc::clone(&store);
+        clients.spawn(async move {
+            for generation in 0.. {
+                assert!(rotate(&*store, session, generation).await.unwrap());
+                let line = format!("rotated {session} {}\n", generation + 1);
+                // In one piece, or one client's would be read in the middle of another's.
+                io::stdout().lock().write_all(line.as_bytes()).unwrap();
+            }
+        });
+    }
+    clients.join_all().await;
+}
+
+/// On a file system of its own, for others would feel it if theirs were full.
+#[test]
+#[ignore = "mounts a small file system: needs `unshare` (util-linux) and user namespaces"]
+fn a_full_file_system_is_an_outage_and_no_damage() {
+    let place = Place::new();
+    let directory = place.path().parent().unwrap().to_owned();
+    let mounted = "mount -t tmpfs -o size=1m countersign \"$1\" && shift && exec \"$@\"";
+    let ended = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-ec", mounted, "sh"])
+        .arg(directory)
+        .arg(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "child_that_fills_the_disk",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(DATABASE, place.path())
+        .status()
+        .expect("`unshare` is installed");
+    assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the child process of a_full_file_system_is_an_outage_and_no_damage"]
+async fn child_that_fills_the_disk() {
+    let Some(options) = child_options() else {
+        return;
+    };
+    let store = SqliteStore::open(&options).unwrap();
+    let ana = store.create_user(&support::ana()).await.unwrap();
+    let session = support::sign_in(&store, &ana).await.id;
+    let ballast = options.path.with_extension("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+
+    let mut acknowledged = 0;
+    let refused = loop {
+        match rotate(&store, session, acknowledged).await {
+            Ok(rotated) => {
+                assert!(rotated);
+                acknowledged += 1;
+            }
+            refused => break refused,
+        }
+        assert!(acknowledged < 10_000, "the disk never was full");
+    };
+    assert_unavailable(&refused);
+    assert_unavailable(&store.check().await);
+    assert_eq!(generation(&store, session).await, acknowledged);
+
+    fs::remove_file(&ballast).unwrap();
+    drop(file);
+    assert!(rotate(&store, session, acknowledged).await.unwrap());
+    store.check().await.unwrap();
+    drop(store);
+    let database = rusqlite::Connection::open(&options.path).unwrap();
+    let verdict: String = database
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(verdict, "ok");
+}
