@@ -1,62 +1,11 @@
 //! What can go wrong in a use case: the answer for the caller and, kept apart, the cause for the log.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::session::EndReason;
-
-/// One field of the input and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldError {
-    /// The field's name as the caller sent it.
-    pub field: &'static str,
-    /// A stable word for programs.
-    pub code: &'static str,
-    /// A sentence for people.
-    pub detail: Cow<'static, str>,
-}
-
-impl FieldError {
-    /// Names a field, a code and a sentence.
-    pub fn new(
-        field: &'static str,
-        code: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self {
-            field,
-            code,
-            detail: detail.into(),
-        }
-    }
-}
-
-/// Input that was understood and cannot be accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValidationError(pub Vec<FieldError>);
-
-impl From<FieldError> for ValidationError {
-    fn from(error: FieldError) -> Self {
-        Self(vec![error])
-    }
-}
-
-impl fmt::Display for ValidationError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str(" ")?;
-            }
-            write!(formatter, "{}: {}", error.field, error.detail)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ValidationError {}
+use crate::validation::ValidationError;
 
 /// The store could not do what was asked. Nothing was changed, or nothing is known to have been.
 #[derive(Debug, Clone, Error)]

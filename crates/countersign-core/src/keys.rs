@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::audit::Event;
-use crate::auth::AccessToken;
 use crate::clock::Randomness;
 use crate::error::StoreError;
 use crate::secrets::{Purpose, RootSecret, WeakRootSecret};
@@ -187,7 +186,24 @@ impl KeyRing {
                 jws::sign_with(&self.header, &payload, |input| Ok(hmac::sign(key, input)))
             }
         };
-        AccessToken::new(signed.expect("a key that was opened signs"))
+        AccessToken(signed.expect("a key that was opened signs"))
+    }
+}
+
+/// A signed access token. `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct AccessToken(String);
+
+impl AccessToken {
+    /// The compact form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("AccessToken(redacted)")
     }
 }
 

@@ -25,3 +25,4 @@ pub mod secrets;
 pub mod session;
 pub mod store;
 pub mod user;
+pub mod validation;

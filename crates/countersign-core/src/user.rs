@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::error::{FieldError, ValidationError};
 use crate::password::EncodedPassword;
+use crate::validation::{FieldError, ValidationError};
 
 /// Django's limit for `auth_user.username`, in characters.
 pub const MAX_USERNAME_CHARACTERS: usize = 150;

@@ -104,7 +104,7 @@ impl Running {
             }
             thread::sleep(Duration::from_micros(100));
         }
-        let mut caller = [Caller::connect(public, Visit::to(public))];
+        let mut caller = [Caller::connect(public, Visit::to(public), true)];
         drive(&mut caller, Duration::ZERO);
         Self {
             child,

@@ -1,7 +1,6 @@
 //! The program `countersign`: the service, and the commands around it.
 //!
-//! [`cli`] says what may be written, [`commands`] does it, [`config`] knows the settings, [`serve`]
-//! runs the service.
+//! [`cli`] says what may be written, [`commands`] does it, [`config`] knows the settings.
 
 mod cli;
 mod commands;
@@ -13,7 +12,6 @@ mod opening;
 mod output;
 mod reload;
 mod root_file;
-mod serve;
 mod signals;
 mod telemetry;
 mod tls;

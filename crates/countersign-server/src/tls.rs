@@ -1,6 +1,6 @@
 //! TLS of our own: certificate and key from PEM files, read again on SIGHUP.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -10,7 +10,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::TlsFiles;
+/// Where certificate and key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
 
 /// Why certificate and key cannot be used, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

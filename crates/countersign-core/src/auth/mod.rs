@@ -20,7 +20,7 @@ use crate::audit::Event;
 use crate::clock::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
-use crate::keys::{KeyRing, PublicKeys, SigningAlgorithm};
+use crate::keys::{AccessToken, KeyRing, PublicKeys, SigningAlgorithm};
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy};
 use crate::refresh_token::{RefreshToken, RefreshTokens, unix_seconds};
 use crate::secrets::RootSecret;
@@ -399,27 +399,6 @@ pub struct Grant {
     pub cookies_live: Option<Duration>,
     /// Whose they are.
     pub user: User,
-}
-
-/// A signed access token. `Debug` shows nothing of it.
-#[derive(Clone)]
-pub struct AccessToken(String);
-
-impl AccessToken {
-    pub(crate) fn new(token: String) -> Self {
-        Self(token)
-    }
-
-    /// The compact form.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("AccessToken(redacted)")
-    }
 }
 
 /// The session that a token of ours names.

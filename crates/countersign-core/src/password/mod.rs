@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::clock::Randomness;
-use crate::error::{FieldError, ValidationError};
+use crate::validation::{FieldError, ValidationError};
 
 use self::django::Argon2Hash;
 pub use self::django::{Argon2Cost, EncodedPassword};

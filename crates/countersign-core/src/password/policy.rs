@@ -3,8 +3,8 @@
 //! After NIST SP 800-63B: length counts, composition does not; what resembles the user's own data is
 //! refused.
 
-use crate::error::{FieldError, ValidationError};
 use crate::password::Password;
+use crate::validation::{FieldError, ValidationError};
 
 /// What a new password is held against.
 #[derive(Debug, Clone, Copy)]

@@ -25,7 +25,7 @@ pub(super) async fn run(settings: &Settings, options: CreateSuperuser) -> Result
 }
 
 /// Offers to make the first superuser, to someone who sits at a terminal.
-pub(crate) async fn offer_superuser(auth: &Auth) -> Result<(), Failure> {
+pub(super) async fn offer_superuser(auth: &Auth) -> Result<(), Failure> {
     let answer = ask("There is no user yet. Make a superuser now? [Y/n] ")?;
     if !matches!(answer.to_lowercase().as_str(), "" | "y" | "yes") {
         return Ok(());

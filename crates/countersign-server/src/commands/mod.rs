@@ -4,6 +4,7 @@ mod config;
 mod createsuperuser;
 mod migrate;
 mod passwords;
+mod serve;
 mod user;
 
 use std::future::Future;
@@ -11,9 +12,7 @@ use std::future::Future;
 use crate::cli::{Cli, Command};
 use crate::config::{Chosen, Settings};
 use crate::failure::Failure;
-use crate::{output, serve, telemetry};
-
-pub(crate) use self::createsuperuser::offer_superuser;
+use crate::{output, telemetry};
 
 /// Does what the command line asks.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {

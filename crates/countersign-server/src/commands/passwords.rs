@@ -3,8 +3,9 @@
 
 use std::io::{self, Read as _};
 
-use countersign_core::error::{AuthError, ValidationError};
+use countersign_core::error::AuthError;
 use countersign_core::password::{MAX_PASSWORD_BYTES, Password};
+use countersign_core::validation::ValidationError;
 
 use crate::failure::Failure;
 use crate::output;

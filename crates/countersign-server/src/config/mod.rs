@@ -46,7 +46,7 @@ pub(crate) use self::problems::Problems;
 pub(crate) use self::report::Report;
 use self::secrets::{RootSource, SecretsSection};
 use self::server::ServerSection;
-pub(crate) use self::server::{ServerSettings, TlsFiles};
+pub(crate) use self::server::ServerSettings;
 use self::sessions::SessionsSection;
 use self::tokens::TokensSection;
 

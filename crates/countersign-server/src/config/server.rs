@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::tls::TlsFiles;
+
 use super::problems::Problems;
 use crate::tls;
 
@@ -62,13 +64,6 @@ pub(crate) struct ServerSettings {
     pub(crate) tls: Option<TlsFiles>,
     /// Plain http between this machine and itself.
     pub(crate) development: bool,
-}
-
-/// Where certificate and key are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    pub(crate) cert: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 impl ServerSection {

@@ -11,8 +11,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::commands::offer_superuser;
-use crate::config::{Chosen, Problems, Settings, TlsFiles};
+use crate::config::{Chosen, Problems, Settings};
 use crate::failure::Failure;
 use crate::listener::Listener;
 use crate::opening::{self, IfMissing};
@@ -20,10 +19,12 @@ use crate::output;
 use crate::reload::Reload;
 use crate::signals::{self, StopSignals};
 use crate::telemetry::{self, LevelHandle};
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsFiles};
+
+use super::createsuperuser::offer_superuser;
 
 /// Reads the settings, starts the log and the workers, one for each core, and serves.
-pub(crate) fn run(chosen: &Chosen) -> Result<(), Failure> {
+pub(super) fn run(chosen: &Chosen) -> Result<(), Failure> {
     let settings = chosen.load()?;
     let level = telemetry::start(&settings.log);
     for warning in &settings.warnings {
