@@ -1,0 +1,49 @@
+//! `GET /users/csrf`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{AppendHeaders, IntoResponse};
+use http::HeaderMap;
+use http::header::SET_COOKIE;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{ApiError, Problem};
+use crate::state::AppState;
+
+/// The CSRF token.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CsrfAnswer {
+    /// For `X-CSRFToken` on every unsafe request.
+    #[schema(example = "hVZ0pXq8Tn1cKd4sWb7yRm2gJf6uEa9L")]
+    csrf_token: String,
+}
+
+/// Get the CSRF token
+///
+/// The token of the session whose refresh cookie comes along; without one, a token that belongs to no
+/// session. A page on another site asks here after a reload, since it cannot read our cookie.
+#[utoipa::path(
+    get, path = "/users/csrf", operation_id = "csrf", tag = "Sign in and out",
+    security((), ("refreshCookie" = [])),
+    responses(
+        (status = 200, description = "The token, also in the readable `csrftoken` cookie.", body = CsrfAnswer),
+        (status = 400, description = "`malformed_request`: two refresh cookies", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn csrf(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let cookies = &state.settings.cookies;
+    let token = state.auth.csrf_token(cookies.presented_refresh(&headers)?);
+    let cookie = AppendHeaders([(SET_COOKIE, cookies.csrf(token.as_str(), None))]);
+    Ok((
+        cookie,
+        Json(CsrfAnswer {
+            csrf_token: token.as_str().to_owned(),
+        }),
+    ))
+}

@@ -1,0 +1,10 @@
+//! One file per route: take the request apart, call the use case of the same name, answer.
+
+pub(crate) mod csrf;
+pub(crate) mod grant;
+pub(crate) mod health;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod refresh;
+pub(crate) mod user;
+pub(crate) mod well_known;

@@ -1,0 +1,46 @@
+//! Every route on one page. What surrounds them is in [`layers`](crate::layers).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+
+use crate::api::{csrf, health, login, logout, refresh, user, well_known};
+use crate::state::AppState;
+use crate::{api_page, error, layers, openapi};
+
+/// What clients and people reach.
+pub(crate) fn public(state: Arc<AppState>) -> Router {
+    Router::new()
+        .route("/users/login", post(login::login))
+        .route("/users/refresh_token", post(refresh::refresh))
+        .route("/users/logout", post(logout::logout))
+        .route("/users/csrf", get(csrf::csrf))
+        .route("/users/user", get(user::get_user).patch(user::update_user))
+        .route("/.well-known/jwks.json", get(well_known::json_web_key_set))
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(well_known::authorization_server_metadata),
+        )
+        .route("/openapi.json", get(openapi::openapi_json))
+        .route("/", get(api_page::home))
+        .route("/docs", get(api_page::page))
+        .route("/docs/page.css", get(api_page::style))
+        .route("/docs/page.js", get(api_page::script))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&state), layers::onion))
+        .with_state(state)
+}
+
+/// What only the operator reaches.
+pub(crate) fn operations(state: Arc<AppState>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn(layers::operations_onion))
+        .with_state(state)
+}

@@ -1,0 +1,60 @@
+//! What the HTTP face needs to know of its surroundings.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::cookies::CookieSettings;
+use crate::origin::Origin;
+
+/// What the HTTP face needs to know of its surroundings.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// The origin under which clients reach the service.
+    pub public_url: Origin,
+    /// The pages, other than our own, that may call the API with credentials.
+    pub allowed_origins: Vec<Origin>,
+    /// Names and scope of the cookies.
+    pub cookies: CookieSettings,
+    /// Whether unsafe requests with an access token must also show the CSRF token.
+    pub csrf_for_bearer: bool,
+    /// The schemes accepted in `Authorization`, without regard to case.
+    pub header_schemes: Vec<String>,
+    /// The proxies whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether TLS ends in this process, so that every request has come over it.
+    pub tls_ends_here: bool,
+}
+
+impl HttpSettings {
+    /// What fits a service at this URL, with everything else by default.
+    pub fn new(public_url: Origin) -> Self {
+        Self {
+            cookies: CookieSettings::for_https(public_url.is_https()),
+            public_url,
+            allowed_origins: Vec::new(),
+            csrf_for_bearer: true,
+            header_schemes: vec!["Bearer".to_owned()],
+            trusted_proxies: Vec::new(),
+            tls_ends_here: false,
+        }
+    }
+
+    /// Development is recognised, never declared: plain http on a loopback address.
+    pub fn is_development(&self) -> bool {
+        !self.public_url.is_https() && self.public_url.is_loopback()
+    }
+
+    /// Whether pages of this origin may call with credentials. Compared byte for byte.
+    pub(crate) fn lists(&self, origin: &[u8]) -> bool {
+        self.allowed_origins
+            .iter()
+            .any(|allowed| allowed.as_str().as_bytes() == origin)
+    }
+
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies
+            .iter()
+            .any(|network| network.contains(&peer))
+    }
+}
