@@ -1,0 +1,316 @@
+//! `POST /users/login`
+
+use crate::harness::{FOREIGN, LISTED, PASSWORD, Setup, service_with_ana};
+use http::StatusCode;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_login_answers_with_tokens_the_user_and_two_cookies() {
+    let (service, mut visitor, _) = service_with_ana().await;
+    let answer = visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
+    assert_eq!(answer.json["token_type"], "Bearer");
+    assert_eq!(answer.json["expires_in"], 300);
+    assert_eq!(answer.json["user"]["username"], "ana");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let keys: Vec<_> = answer.json.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        keys,
+        [
+            "access_token",
+            "csrf_token",
+            "expires_in",
+            "token_type",
+            "user"
+        ]
+    );
+    let [refresh, csrf] = answer.set_cookies()[..] else {
+        panic!("not two cookies")
+    };
+    assert!(refresh.starts_with("refreshtoken=ey") && refresh.contains("; HttpOnly"));
+    assert!(
+        refresh.ends_with("; SameSite=Lax; Path=/; Max-Age=604800"),
+        "{refresh}"
+    );
+    let token = answer.json["csrf_token"].as_str().unwrap();
+    assert_eq!(
+        csrf,
+        format!("csrftoken={token}; SameSite=Lax; Path=/; Max-Age=604800")
+    );
+    drop(service);
+}
+
+#[tokio::test]
+async fn the_access_token_has_the_documented_shape() {
+    let (service, _, ana) = service_with_ana().await;
+    let parts: Vec<_> = ana.token().split('.').collect();
+    let decode = |part: &str| -> serde_json::Value {
+        serde_json::from_slice(&countersign_token::base64url::decode(part).unwrap()).unwrap()
+    };
+    let (header, claims) = (decode(parts[0]), decode(parts[1]));
+    assert_eq!(
+        (&header["alg"], &header["typ"]),
+        (&json!("ES256"), &json!("at+jwt"))
+    );
+    let jwks: serde_json::Value = serde_json::from_str(&service.auth.public_keys().json).unwrap();
+    assert_eq!(header["kid"], jwks["keys"][0]["kid"]);
+    assert_eq!(claims["iss"], "http://127.0.0.1:8000");
+    assert_eq!(
+        (&claims["sub"], &claims["user_id"]),
+        (&json!("1"), &json!(1))
+    );
+    assert_eq!(
+        claims["exp"].as_u64(),
+        claims["iat"].as_u64().map(|iat| iat + 300)
+    );
+    let csrf = ana.csrf_token.as_deref().unwrap();
+    assert_eq!(claims["csrf"], countersign_token::csrf::claim(csrf));
+    let names: Vec<_> = claims.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        names,
+        ["csrf", "exp", "iat", "iss", "jti", "sid", "sub", "user_id"]
+    );
+}
+
+#[tokio::test]
+async fn forms_sign_in_too() {
+    let (_service, visitor, _) = service_with_ana().await;
+    let form = "username=ana&password=correct+horse%20battery+staple&remember=on";
+    let answer = visitor
+        .post("/users/login")
+        .body("application/x-www-form-urlencoded", form);
+    answer.send().await.expect(StatusCode::OK);
+    let multipart = format!(
+        "--X\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nana\r\n\
+         --X\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n{PASSWORD}\r\n--X--\r\n"
+    );
+    let answer = visitor
+        .post("/users/login")
+        .body("multipart/form-data; boundary=X", multipart);
+    answer.send().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn without_remember_the_cookies_end_with_the_browser_also_after_a_refresh() {
+    let (_service, mut visitor, _) = service_with_ana().await;
+    let body = json!({"username": "ana", "password": PASSWORD, "remember": false});
+    let answer = visitor
+        .post("/users/login")
+        .json(&body)
+        .send()
+        .await
+        .expect(StatusCode::OK);
+    visitor.keep(&answer);
+    let refreshed = visitor.refresh().await.expect(StatusCode::OK);
+    for cookie in answer
+        .set_cookies()
+        .into_iter()
+        .chain(refreshed.set_cookies())
+    {
+        assert!(!cookie.contains("Max-Age"), "{cookie}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_learns_who_has_an_account() {
+    let (service, visitor, _) = service_with_ana().await;
+    service.make_user("carol").await;
+    service.deactivate("carol").await;
+    let mut answers = Vec::new();
+    for (username, password) in [
+        ("ana", "wrong password"),
+        ("nobody", "wrong password"),
+        ("carol", "wrong password"),
+    ] {
+        let body = json!({"username": username, "password": password});
+        let answer = visitor.post("/users/login").json(&body).send().await;
+        let mut answer = answer.refused(401, "invalid_credentials");
+        answer.headers.remove("x-request-id");
+        assert!(answer.set_cookies().is_empty());
+        answers.push((answer.bytes, format!("{:?}", answer.headers)));
+    }
+    assert!(
+        answers.windows(2).all(|pair| pair[0] == pair[1]),
+        "{answers:?}"
+    );
+}
+
+#[tokio::test]
+async fn only_the_right_password_learns_that_the_account_is_off() {
+    let (service, mut visitor, mut ana) = service_with_ana().await;
+    service.deactivate("ana").await;
+    visitor
+        .login("ana", PASSWORD)
+        .await
+        .refused(403, "user_inactive");
+    visitor
+        .login("ana", "wrong password")
+        .await
+        .refused(401, "invalid_credentials");
+    ana.user().await.refused(401, "session_ended");
+    ana.refresh().await.refused(401, "session_ended");
+}
+
+#[tokio::test]
+async fn the_password_is_taken_exactly_as_typed() {
+    let (_service, mut visitor, _) = service_with_ana().await;
+    for other in [
+        " correct horse battery staple",
+        "correct horse battery staple\0",
+        "CORRECT HORSE BATTERY STAPLE",
+    ] {
+        visitor
+            .login("ana", other)
+            .await
+            .refused(401, "invalid_credentials");
+    }
+}
+
+#[tokio::test]
+async fn a_username_is_looked_up_in_its_normal_form() {
+    let (_service, mut visitor, _) = service_with_ana().await;
+    visitor
+        .login("ａｎａ", PASSWORD)
+        .await
+        .expect(StatusCode::OK);
+    visitor
+        .login("Ana", PASSWORD)
+        .await
+        .refused(401, "invalid_credentials");
+}
+
+#[tokio::test]
+async fn a_new_login_never_continues_the_presented_session() {
+    let (service, mut visitor, ana) = service_with_ana().await;
+    service.make_user("mallory").await;
+    // Mallory plants her own refresh cookie in the visitor's browser, who then signs in as Ana.
+    let mallory = service.signed_in("mallory").await;
+    visitor.cookies.clone_from(&mallory.cookies);
+    visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
+    assert_ne!(visitor.refresh_token(), mallory.refresh_token());
+    let ended = mallory.user().await.refused(401, "session_ended");
+    assert_eq!(ended.json["end_reason"], "replaced_by_login");
+    ana.user().await.expect(StatusCode::OK);
+    visitor.user().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_foreign_page_cannot_sign_anyone_in() {
+    let (_service, visitor, _) = service_with_ana().await;
+    let body = json!({"username": "ana", "password": PASSWORD});
+    for header in [
+        ("origin", FOREIGN),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let call = visitor
+            .post("/users/login")
+            .json(&body)
+            .header(header.0, header.1);
+        let answer = call.send().await.refused(403, "origin_denied");
+        assert!(answer.set_cookies().is_empty());
+    }
+    let listed = visitor.post("/users/login").json(&body).on_page(LISTED);
+    listed
+        .header("sec-fetch-site", "cross-site")
+        .send()
+        .await
+        .expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named_at_once() {
+    let (_service, visitor, _) = service_with_ana().await;
+    let wrong = async |body| {
+        let answer = visitor.post("/users/login").json(&body).send().await;
+        answer.refused(400, "validation_failed").field_errors()
+    };
+    assert_eq!(
+        wrong(json!({})).await,
+        ["username:required", "password:required"]
+    );
+    let types = json!({"username": ["ana"], "password": {"$ne": ""}, "remember": "maybe"});
+    assert_eq!(
+        wrong(types).await,
+        [
+            "username:wrong_type",
+            "password:wrong_type",
+            "remember:wrong_type"
+        ]
+    );
+    let controls = json!({"username": "ana\0", "password": "x"});
+    assert_eq!(wrong(controls).await, ["username:invalid"]);
+    let long = json!({"username": "ana", "password": "x".repeat(4_097)});
+    assert_eq!(wrong(long).await, ["password:too_long"]);
+}
+
+#[tokio::test]
+async fn production_cookies_are_prefixed_secure_and_strict() {
+    let service = Setup::production().start().await;
+    service.make_user("ana").await;
+    let mut ana = service.visitor();
+    let answer = ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
+    let [refresh, csrf] = answer.set_cookies()[..] else {
+        panic!("not two cookies")
+    };
+    assert!(
+        refresh.starts_with("__Host-Http-refreshtoken=ey"),
+        "{refresh}"
+    );
+    assert!(refresh.ends_with("; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=604800"));
+    assert!(csrf.starts_with("csrftoken=") && csrf.contains("; SameSite=Strict; Secure; Path=/"));
+    assert!(!csrf.contains("HttpOnly") && !refresh.contains("Domain"));
+    for cookie in [refresh, csrf] {
+        let pair = cookie.split(';').next().unwrap();
+        assert!(pair.len() < 4_096);
+    }
+    ana.refresh().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_password_is_rehashed_to_todays_cost_at_login() {
+    use countersign::core::auth::{Auth, AuthSettings};
+    use countersign::core::password::{Argon2Cost, HashingSettings};
+    let mut setup = Setup::development();
+    let store = std::sync::Arc::clone(&setup.store);
+    let cost = Argon2Cost {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
+    setup.auth.hashing = HashingSettings {
+        cost,
+        ..HashingSettings::CHEAP
+    };
+    let service = setup.start().await;
+    // Made by a service with yesterday's cost, over the same store.
+    let yesterday = AuthSettings {
+        hashing: HashingSettings::CHEAP,
+        ..AuthSettings::default()
+    };
+    let yesterday = Auth::start(std::sync::Arc::clone(&store), &service.secret, yesterday).await;
+    let account = countersign::core::auth::NewAccount {
+        username: countersign::core::user::Username::parse("ana").unwrap(),
+        email: countersign::core::user::Email::default(),
+        password: Some(countersign::core::password::Password::new(PASSWORD.to_owned()).unwrap()),
+        is_staff: false,
+        is_superuser: false,
+    };
+    yesterday.unwrap().create_user(account).await.unwrap();
+    let stored = async || {
+        store
+            .find_credentials("ana")
+            .await
+            .unwrap()
+            .unwrap()
+            .password
+    };
+    assert!(stored().await.as_str().contains("$m=8,t=1,p=1$"));
+    let mut ana = service.visitor();
+    ana.login("ana", "wrong password")
+        .await
+        .refused(401, "invalid_credentials");
+    assert!(stored().await.as_str().contains("$m=8,t=1,p=1$"));
+    ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
+    assert!(stored().await.as_str().contains("$m=64,t=1,p=1$"));
+    ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
+}

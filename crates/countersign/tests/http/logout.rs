@@ -1,0 +1,167 @@
+//! `POST /users/logout`
+
+use crate::harness::{FOREIGN, Setup, service_with_ana};
+use http::StatusCode;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_logout_ends_the_session_at_once_and_clears_both_cookies() {
+    let (service, _, mut ana) = service_with_ana().await;
+    let (elsewhere, held) = (service.signed_in("ana").await, ana.clone());
+    let answer = ana.logout().await.expect(StatusCode::NO_CONTENT);
+    assert!(answer.bytes.is_empty());
+    assert_eq!(
+        answer.set_cookies(),
+        [
+            "refreshtoken=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0",
+            "csrftoken=; SameSite=Lax; Path=/; Max-Age=0"
+        ]
+    );
+    assert!(ana.cookies.is_empty());
+    let ended = held.user().await.refused(401, "session_ended");
+    assert_eq!(ended.json["end_reason"], "logout");
+    held.clone().refresh().await.refused(401, "session_ended");
+    elsewhere.user().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn cookies_are_cleared_with_the_attributes_they_were_set_with() {
+    let mut cross_site = Setup::production();
+    cross_site.http.cookies.cross_site = true;
+    let mut with_domain = Setup::production();
+    with_domain.http.cookies.domain = Some("example.org".to_owned());
+    for setup in [
+        Setup::development(),
+        Setup::production(),
+        cross_site,
+        with_domain,
+    ] {
+        let service = setup.start().await;
+        service.make_user("ana").await;
+        let mut ana = service.visitor();
+        let set = ana.login("ana", crate::harness::PASSWORD).await;
+        let cleared = ana.logout().await.expect(StatusCode::NO_CONTENT);
+        assert_eq!(set.set_cookies().len(), 2);
+        for (set, cleared) in set.set_cookies().iter().zip(cleared.set_cookies()) {
+            let (name, rest) = set.split_once('=').unwrap();
+            let (_, attributes) = rest.split_once("; ").unwrap();
+            let expected = attributes.replace("Max-Age=604800", "Max-Age=0");
+            assert_eq!(cleared, format!("{name}=; {expected}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_signs_out_as_well() {
+    let (_service, _, ana) = service_with_ana().await;
+    let call = ana.post("/users/logout").with_token().with_csrf();
+    call.send().await.expect(StatusCode::NO_CONTENT);
+    ana.user().await.refused(401, "session_ended");
+}
+
+#[tokio::test]
+async fn saying_it_twice_is_as_good_as_once() {
+    let (_service, _, mut ana) = service_with_ana().await;
+    let held = ana.clone();
+    ana.logout().await.expect(StatusCode::NO_CONTENT);
+    // The browser now has no cookies; a script may still hold everything.
+    for client in [&ana, &held] {
+        let call = client.post("/users/logout").with_cookies().with_csrf();
+        let answer = call.send().await.expect(StatusCode::NO_CONTENT);
+        assert_eq!(answer.set_cookies().len(), 2);
+    }
+    let call = held.post("/users/logout").with_token().with_csrf();
+    call.send().await.expect(StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn who_has_nothing_or_only_a_dead_cookie_is_signed_out_already() {
+    let (service, visitor, mut ana) = service_with_ana().await;
+    let answer = visitor.post("/users/logout").send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    let junk = visitor
+        .post("/users/logout")
+        .header("cookie", "refreshtoken=junk");
+    let answer = junk.send().await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(answer.set_cookies().len(), 2, "the junk is cleared");
+    service.later(7 * 24 * 3_600);
+    ana.logout().await.expect(StatusCode::NO_CONTENT);
+    assert!(ana.cookies.is_empty());
+}
+
+#[tokio::test]
+async fn a_bad_access_token_alone_is_refused() {
+    let (service, visitor, ana) = service_with_ana().await;
+    let call = visitor.post("/users/logout").bearer("junk");
+    call.send().await.refused(401, "token_malformed");
+    service.later(300);
+    let call = ana.post("/users/logout").with_token().with_csrf();
+    call.send().await.refused(401, "token_expired");
+    // With the cookie beside it, the cookie counts.
+    let call = ana.post("/users/logout").with_token().with_cookies();
+    let answer = call.with_csrf().send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn nobody_is_signed_out_without_the_csrf_token_of_the_session() {
+    let (service, _, ana) = service_with_ana().await;
+    let other = service.signed_in("ana").await;
+    let others = other.csrf_token.as_deref().unwrap();
+    for (shown, code) in [("", "csrf_missing"), (others, "csrf_invalid")] {
+        let by_cookie = ana.post("/users/logout").with_cookies();
+        let answer = by_cookie.header("x-csrftoken", shown).send().await;
+        answer.refused(403, code);
+        let by_token = ana.post("/users/logout").with_token();
+        let answer = by_token.header("x-csrftoken", shown).send().await;
+        answer.refused(403, code);
+    }
+    let foreign = ana.post("/users/logout").with_cookies().with_csrf();
+    let answer = foreign.on_page(FOREIGN).send().await;
+    answer.refused(403, "origin_denied");
+    ana.user().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn of_two_credentials_both_sessions_must_be_proven() {
+    let (service, _, ana) = service_with_ana().await;
+    let other = service.signed_in("ana").await;
+    // A cookie of one session and an access token of another: one CSRF token cannot prove both.
+    let call = ana.post("/users/logout").with_cookies().with_csrf();
+    let answer = call.bearer(other.token()).send().await;
+    answer.refused(403, "csrf_invalid");
+    ana.user().await.expect(StatusCode::OK);
+    other.user().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_scope_is_local_or_left_out() {
+    let (_service, _, ana) = service_with_ana().await;
+    for (body, errors) in [
+        (json!({"scope": "everything"}), ["scope:invalid"]),
+        (json!({"scope": ["local"]}), ["scope:wrong_type"]),
+    ] {
+        let call = ana.post("/users/logout").with_cookies().with_csrf();
+        let answer = call.json(&body).send().await;
+        let answer = answer.refused(400, "validation_failed");
+        assert_eq!(answer.field_errors(), errors);
+    }
+    ana.user().await.expect(StatusCode::OK);
+    let call = ana.post("/users/logout").with_cookies().with_csrf();
+    let answer = call.json(&json!({"scope": "local"})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    ana.user().await.refused(401, "session_ended");
+}
+
+#[tokio::test]
+async fn the_way_back_in_is_a_new_session() {
+    let (service, _, mut ana) = service_with_ana().await;
+    let before = ana.session_id();
+    ana.logout().await.expect(StatusCode::NO_CONTENT);
+    ana.login("ana", crate::harness::PASSWORD)
+        .await
+        .expect(StatusCode::OK);
+    assert_ne!(ana.session_id(), before);
+    service.session_of(&ana).await;
+    ana.user().await.expect(StatusCode::OK);
+}

@@ -1,0 +1,29 @@
+//! The HTTP face, route by route, over the store that forgets; and what attackers try at it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of these tests are tests as well"
+)]
+
+mod api_page;
+mod cookies;
+mod cors;
+mod csrf;
+mod discovery;
+mod errors;
+mod forged_tokens;
+mod guarded;
+mod harness;
+mod login;
+mod logout;
+mod logs;
+mod malformed;
+mod operations;
+mod origin_and_csrf;
+mod proxies;
+mod recipe_defects;
+mod refresh;
+mod sql;
+mod storage_failures;
+mod troubled_store;
+mod user;

@@ -1,0 +1,188 @@
+//! A store that works, until a test says otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use countersign::core::error::StoreError;
+use countersign::core::session::{Session, SessionEnd, SessionId};
+use countersign::core::store::{
+    AccountChange, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome, OpenSession,
+    Rotation, SealedSigningKey, Store, UserQuery,
+};
+use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use tokio::sync::{Barrier, broadcast};
+
+/// What is the matter with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It cannot be reached.
+    Unavailable,
+    /// It can be read and not written, as when the disk is full.
+    ReadOnly,
+    /// It holds what cannot be.
+    Corrupt,
+    /// It never answers.
+    Hangs,
+    /// It has a bug.
+    Panics,
+}
+
+/// What the store's errors and panics quote, and nobody outside may read.
+pub(crate) const INNERMOST: &str = "/var/lib/innermost.db: SELECT password FROM auth_user";
+
+/// The store that forgets, with troubles.
+#[derive(Debug, Default)]
+pub(crate) struct TroubledStore {
+    inner: MemoryStore,
+    trouble: Mutex<Option<Trouble>>,
+    before_rotating: Mutex<Option<Arc<Barrier>>>,
+    rotations: AtomicUsize,
+}
+
+impl TroubledStore {
+    pub(crate) fn have(&self, trouble: Trouble) {
+        *lock(&self.trouble) = Some(trouble);
+    }
+
+    pub(crate) fn recover(&self) {
+        *lock(&self.trouble) = None;
+    }
+
+    /// The next rotations wait until so many callers have come as far, and again until as many let
+    /// them go on.
+    pub(crate) fn gather_before_rotating(&self, callers: usize) -> Arc<Barrier> {
+        let barrier = Arc::new(Barrier::new(callers));
+        *lock(&self.before_rotating) = Some(Arc::clone(&barrier));
+        barrier
+    }
+
+    /// How many rotations have succeeded.
+    pub(crate) fn rotations(&self) -> usize {
+        self.rotations.load(Ordering::SeqCst)
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
+        let trouble = *lock(&self.trouble);
+        match trouble {
+            None | Some(Trouble::ReadOnly) => Ok(()),
+            Some(Trouble::Unavailable) => Err(StoreError::Unavailable(INNERMOST.to_owned())),
+            Some(Trouble::Corrupt) => Err(StoreError::Corrupt(INNERMOST.to_owned())),
+            Some(Trouble::Hangs) => std::future::pending().await,
+            Some(Trouble::Panics) => panic!("{INNERMOST}"),
+        }
+    }
+
+    async fn write(&self) -> Result<(), StoreError> {
+        self.read().await?;
+        match *lock(&self.trouble) {
+            Some(Trouble::ReadOnly) => Err(StoreError::Unavailable(INNERMOST.to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Store for TroubledStore {
+    async fn check(&self) -> Result<(), StoreError> {
+        self.write().await?;
+        self.inner.check().await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes()
+    }
+
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.read().await?;
+        self.inner.find_user(id).await
+    }
+
+    async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
+        self.read().await?;
+        self.inner.find_credentials(username).await
+    }
+
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+        self.read().await?;
+        self.inner.list_users(query).await
+    }
+
+    async fn has_users(&self) -> Result<bool, StoreError> {
+        self.read().await?;
+        self.inner.has_users().await
+    }
+
+    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
+        self.write().await?;
+        self.inner.create_user(user).await
+    }
+
+    async fn update_profile(
+        &self,
+        id: UserId,
+        change: &ProfileChange,
+    ) -> Result<Option<User>, StoreError> {
+        self.write().await?;
+        self.inner.update_profile(id, change).await
+    }
+
+    async fn change_account(&self, change: &AccountChange) -> Result<Option<User>, StoreError> {
+        self.write().await?;
+        self.inner.change_account(change).await
+    }
+
+    async fn delete_user(&self, id: UserId, ending: EndedAt) -> Result<bool, StoreError> {
+        self.write().await?;
+        self.inner.delete_user(id, ending).await
+    }
+
+    async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
+        self.write().await?;
+        self.inner.open_session(opening).await
+    }
+
+    async fn find_session(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<(Session, Option<User>)>, StoreError> {
+        self.read().await?;
+        self.inner.find_session(id).await
+    }
+
+    async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
+        self.write().await?;
+        let barrier = lock(&self.before_rotating).clone();
+        if let Some(barrier) = barrier {
+            barrier.wait().await;
+            barrier.wait().await;
+        }
+        let rotated = self.inner.rotate(rotation).await?;
+        self.rotations.fetch_add(rotated.into(), Ordering::SeqCst);
+        Ok(rotated)
+    }
+
+    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+        self.write().await?;
+        self.inner.end_session(id, end).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+        self.read().await?;
+        self.inner.signing_keys().await
+    }
+
+    async fn install_signing_key(
+        &self,
+        key: &SealedSigningKey,
+        instead_of: Option<&str>,
+    ) -> Result<Vec<SealedSigningKey>, StoreError> {
+        self.write().await?;
+        self.inner.install_signing_key(key, instead_of).await
+    }
+}
