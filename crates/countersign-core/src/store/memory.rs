@@ -180,24 +180,15 @@ impl Store for MemoryStore {
         let Some((user, password)) = tables.users.get_mut(&change.user) else {
             return Ok(None);
         };
-        let reason = match &change.kind {
-            AccountChangeKind::Password(new) => {
-                *password = new.clone();
-                Some(EndReason::PasswordChanged)
-            }
-            AccountChangeKind::Active(active) => {
-                user.is_active = *active;
-                (!active).then_some(EndReason::UserDeactivated)
-            }
+        let reason = change.kind.ends_sessions(user);
+        match &change.kind {
+            AccountChangeKind::Password(new) => *password = new.clone(),
+            AccountChangeKind::Active(active) => user.is_active = *active,
             AccountChangeKind::Roles {
                 is_staff,
                 is_superuser,
-            } => {
-                let changed = (user.is_staff, user.is_superuser) != (*is_staff, *is_superuser);
-                (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
-                changed.then_some(EndReason::RolesChanged)
-            }
-        };
+            } => (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser),
+        }
         let user = user.clone();
         let ended = reason.map(|reason| tables.end_all(user.id, change.ending.because(reason)));
         drop(tables);

@@ -178,6 +178,24 @@ pub enum AccountChangeKind {
     },
 }
 
+impl AccountChangeKind {
+    /// Why the sessions of a user who still is as `before` end with this change, if they do.
+    pub fn ends_sessions(&self, before: &User) -> Option<EndReason> {
+        match self {
+            Self::Password(_) => Some(EndReason::PasswordChanged),
+            Self::Active(false) => Some(EndReason::UserDeactivated),
+            Self::Active(true) => None,
+            Self::Roles {
+                is_staff,
+                is_superuser,
+            } => {
+                let changed = (before.is_staff, before.is_superuser) != (*is_staff, *is_superuser);
+                changed.then_some(EndReason::RolesChanged)
+            }
+        }
+    }
+}
+
 /// A session to open after a password was found right.
 #[derive(Debug, Clone)]
 pub struct OpenSession {

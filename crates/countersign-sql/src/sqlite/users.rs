@@ -147,13 +147,13 @@ pub(super) fn change_account(
     let Some(mut user) = find(transition.connection, change.user)? else {
         return Ok(None);
     };
-    let reason = match &change.kind {
+    let reason = change.kind.ends_sessions(&user);
+    match &change.kind {
         AccountChangeKind::Password(new) => {
             transition
                 .connection
                 .prepare_cached("UPDATE auth_user SET password = ?2 WHERE id = ?1")?
                 .execute(params![user.id.0, new.as_str()])?;
-            Some(EndReason::PasswordChanged)
         }
         AccountChangeKind::Active(active) => {
             transition
@@ -161,7 +161,6 @@ pub(super) fn change_account(
                 .prepare_cached("UPDATE auth_user SET is_active = ?2 WHERE id = ?1")?
                 .execute(params![user.id.0, active])?;
             user.is_active = *active;
-            (!active).then_some(EndReason::UserDeactivated)
         }
         AccountChangeKind::Roles {
             is_staff,
@@ -173,11 +172,9 @@ pub(super) fn change_account(
                     "UPDATE auth_user SET is_staff = ?2, is_superuser = ?3 WHERE id = ?1",
                 )?
                 .execute(params![user.id.0, is_staff, is_superuser])?;
-            let before = (user.is_staff, user.is_superuser);
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
-            (before != (*is_staff, *is_superuser)).then_some(EndReason::RolesChanged)
         }
-    };
+    }
     if let Some(reason) = reason {
         sessions::end_all(transition, user.id, change.ending.because(reason))?;
     }
