@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use cookie::{Cookie, SameSite};
+use countersign_core::csrf::CsrfToken;
 use http::{HeaderValue, header};
 
 use crate::error::ApiError;
@@ -108,28 +109,36 @@ impl CookieSettings {
         &self,
         headers: &'h HeaderMap,
     ) -> Result<Option<&'h str>, ApiError> {
-        let mut found = None;
-        for header in headers.get_all(header::COOKIE) {
-            for pair in header.as_bytes().split(|byte| *byte == b';') {
-                let pair = pair.trim_ascii();
-                let Some(equals) = pair.iter().position(|byte| *byte == b'=') else {
-                    continue;
-                };
-                if &pair[..equals] != self.refresh_name.as_bytes() {
-                    continue;
-                }
-                if found.is_some() {
-                    return Err(ApiError::malformed(
-                        "The request carries two refresh cookies. Clear the site's cookies and \
-                         sign in again.",
-                    ));
-                }
-                // What is not text is no token of ours.
-                found = Some(std::str::from_utf8(&pair[equals + 1..]).unwrap_or_default());
-            }
+        let mut values = presented(headers, &self.refresh_name);
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        if values.next().is_some() {
+            return Err(ApiError::malformed(
+                "The request carries two refresh cookies. Clear the site's cookies and sign in \
+                 again.",
+            ));
         }
-        Ok(found)
+        // What is not text is no token of ours.
+        Ok(Some(std::str::from_utf8(value).unwrap_or_default()))
     }
+
+    /// Whether the browser already holds this CSRF token, and only this.
+    pub(crate) fn holds_csrf(&self, headers: &HeaderMap, token: &CsrfToken) -> bool {
+        let mut values = presented(headers, &self.csrf_name).peekable();
+        values.peek().is_some()
+            && values.all(|value| std::str::from_utf8(value).is_ok_and(|text| token.matches(text)))
+    }
+}
+
+/// The values of all cookies of exactly this name.
+fn presented<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h [u8]> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let pairs = cookies.flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
 }
 
 fn header_value(cookie: &Cookie<'_>) -> HeaderValue {

@@ -66,7 +66,7 @@ impl Fields {
         let body = read_body(request).await?;
         match media_type {
             MediaType::Json => Self::parse_json(&body),
-            MediaType::Form => Self::collect(form_urlencoded::parse(&body).into_owned()),
+            MediaType::Form => Self::parse_form(&body),
             MediaType::Multipart { boundary } => Self::parse_multipart(body, boundary).await,
         }
     }
@@ -83,6 +83,14 @@ impl Fields {
         }
     }
 
+    fn parse_form(body: &[u8]) -> Result<Self, ApiError> {
+        // The parser replaces what is not UTF-8, and one password would then equal another.
+        percent_encoding::percent_decode(body)
+            .decode_utf8()
+            .map_err(|_| not_utf8())?;
+        Self::collect(form_urlencoded::parse(body).into_owned())
+    }
+
     async fn parse_multipart(body: Bytes, boundary: String) -> Result<Self, ApiError> {
         let malformed =
             |_: multer::Error| ApiError::malformed("The body is not valid multipart/form-data.");
@@ -96,7 +104,9 @@ impl Fields {
             if part.file_name().is_some() {
                 return Err(ApiError::malformed("Send fields, not files."));
             }
-            pairs.push((name, part.text().await.map_err(malformed)?));
+            let value = part.bytes().await.map_err(malformed)?;
+            let value = String::from_utf8(value.into()).map_err(|_| not_utf8())?;
+            pairs.push((name, value));
         }
         Self::collect(pairs)
     }
@@ -172,6 +182,10 @@ impl Fields {
             _ => Err(ValidationError(self.errors)),
         }
     }
+}
+
+fn not_utf8() -> ApiError {
+    ApiError::malformed("Send the body in UTF-8.")
 }
 
 enum MediaType {

@@ -29,7 +29,7 @@ pub(crate) struct CsrfAnswer {
     get, path = "/users/csrf", operation_id = "csrf", tag = "Sign in and out",
     security((), ("refreshCookie" = [])),
     responses(
-        (status = 200, description = "The token, also in the readable `csrftoken` cookie.", body = CsrfAnswer),
+        (status = 200, description = "The token, also in the readable `csrftoken` cookie, which is set unless it is there.", body = CsrfAnswer),
         (status = 400, description = "`malformed_request`: two refresh cookies", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -39,7 +39,10 @@ pub(crate) async fn csrf(
 ) -> Result<impl IntoResponse, ApiError> {
     let cookies = &state.settings.cookies;
     let token = state.auth.csrf_token(cookies.presented_refresh(&headers)?);
-    let cookie = AppendHeaders([(SET_COOKIE, cookies.csrf(token.as_str(), None))]);
+    // A browser that holds it already keeps it as it is: an image on a foreign page, which asks here
+    // too, must not turn a lasting cookie into one that ends with the browser.
+    let set = !cookies.holds_csrf(&headers, &token);
+    let cookie = set.then(|| AppendHeaders([(SET_COOKIE, cookies.csrf(token.as_str(), None))]));
     Ok((
         cookie,
         Json(CsrfAnswer {

@@ -30,14 +30,22 @@ pub(crate) async fn json_web_key_set(
 ) -> Response {
     let keys = state.auth.public_keys();
     let etag = keys.etag.clone();
-    if headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| *known == *etag)
-    {
+    if knows(&headers, &etag) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)], [CACHE]).into_response();
     }
     let json = [(header::CONTENT_TYPE, "application/json")];
     ([(header::ETAG, etag)], [CACHE], json, keys.json.clone()).into_response()
+}
+
+/// Whether the client has the version of this tag: its list may name several, and a proxy that
+/// compresses makes them weak (RFC 9110, section 13.1.2).
+fn knows(headers: &HeaderMap, etag: &str) -> bool {
+    let lists = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|list| list.to_str().ok());
+    let mut tags = lists.flat_map(|list| list.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// What the service is, for clients that configure themselves (RFC 8414).

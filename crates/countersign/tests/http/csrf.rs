@@ -6,6 +6,9 @@ use http::StatusCode;
 #[tokio::test]
 async fn a_page_learns_the_csrf_token_of_its_session_again() {
     let (_service, _, ana) = service_with_ana().await;
+    // Its browser has lost the readable cookie, as a page on another site has never had it.
+    let mut ana = ana;
+    ana.cookies.retain(|(name, _)| name != "csrftoken");
     let answer = ana.get("/users/csrf").with_cookies().send().await;
     let answer = answer.expect(StatusCode::OK);
     insta::assert_json_snapshot!(answer.shape());
@@ -89,7 +92,6 @@ async fn asking_changes_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "the cookie is set anew without Max-Age, and ends with the browser though the session does not"]
 async fn asking_shortens_no_cookies_life() {
     let (_service, _, ana) = service_with_ana().await;
     let answer = ana.get("/users/csrf").with_cookies().send().await;

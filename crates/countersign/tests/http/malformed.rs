@@ -266,7 +266,6 @@ async fn broken_forms_are_refused() {
 }
 
 #[tokio::test]
-#[ignore = "forms are decoded lossily: what is no UTF-8 becomes U+FFFD, and one text equals another"]
 async fn a_form_that_is_no_utf_8_is_refused() {
     let (_service, visitor, _) = service_with_ana().await;
     let form = "application/x-www-form-urlencoded";
