@@ -165,3 +165,16 @@ async fn the_way_back_in_is_a_new_session() {
     service.session_of(&ana).await;
     ana.user().await.expect(StatusCode::OK);
 }
+
+#[tokio::test]
+async fn nothing_may_be_sent_under_any_name() {
+    // What axios does with a post that has no body.
+    let (_service, _, mut ana) = service_with_ana().await;
+    let call = ana.post("/users/logout").with_cookies().with_csrf();
+    let answer = call
+        .body("application/x-www-form-urlencoded", "")
+        .send()
+        .await;
+    ana.keep(&answer.expect(StatusCode::NO_CONTENT));
+    ana.user().await.refused(401, "session_ended");
+}

@@ -1,0 +1,122 @@
+// What the tests stand on: the real service, Chromium, and pages on origins of their own.
+
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+
+export const WORK = here("../.work/");
+
+/** Where the tests' app lives, as in the README; another port if this one is taken. */
+const APP_PORT = 3000;
+
+const CHROMIUM_FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** The service on free ports, with users ana and bob. `stop()` fails if its log has told a secret. */
+export async function startService(name, ...origins) {
+  const attendant = spawn("python3", [here("../service_for_node.py"), name, ...origins], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const ended = once(attendant, "exit");
+  const [ready] = await Promise.race([
+    once(createInterface(attendant.stdout), "line"),
+    ended.then(() => Promise.reject(new Error("the service did not start"))),
+  ]);
+  const { url, passwords } = JSON.parse(ready);
+  return {
+    url,
+    users: Object.fromEntries(
+      Object.entries(passwords).map(([username, password]) => [username, { username, password }]),
+    ),
+    mustNotLog: (secret) => attendant.stdin.write(`${JSON.stringify(secret)}\n`),
+    async stop() {
+      attendant.stdin.end();
+      const [status] = await ended;
+      if (status !== 0) throw new Error(`${name}: see above, and e2e/.work/logs/${name}.log`);
+    },
+  };
+}
+
+/** Serves `files`, by path, on an origin of its own; `{ origin, close }`. */
+export async function servePages(files, { host = "localhost", port = 0 } = {}) {
+  const server = createServer((request, response) => {
+    const body = files[new URL(request.url, "http://page").pathname];
+    const type = request.url.endsWith(".js") ? "text/javascript" : "text/html";
+    response.writeHead(body === undefined ? 404 : 200, { "Content-Type": `${type}; charset=utf-8` });
+    response.end(body);
+  });
+  server.listen(port, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    origin: `http://${host}:${server.address().port}`,
+    close() {
+      server.close();
+      server.closeAllConnections();
+    },
+    files,
+  };
+}
+
+/** The app's origin: a page that holds the code of the README, and axios if it is asked for. */
+export async function serveApp() {
+  const files = { "/": '<!doctype html><title>App</title><link rel="icon" href="data:,"><script src="/app.js"></script>' };
+  files["/axios"] = files["/"].replace("/app.js", "/axios.js");
+  files["/axios.js"] = await readFile(here("node_modules/axios/dist/axios.min.js"), "utf8");
+  try {
+    return await servePages(files, { port: APP_PORT });
+  } catch (error) {
+    if (error.code !== "EADDRINUSE") throw error;
+    console.log(`port ${APP_PORT} is taken: the app is on another`);
+    return servePages(files);
+  }
+}
+
+/** What the README has people put into their page, with the address of this service. */
+export async function codeOfTheReadme(service) {
+  const readme = await readFile(here("../../README.md"), "utf8");
+  const [, code] = readme.match(/^```js\n(.*?)^```$/ms);
+  const api = /http:\/\/(127\.0\.0\.1|localhost):8000(?=\/users")/;
+  if (!api.test(code)) throw new Error("README.md names no address of the service in its page");
+  return code.replace(api, service.url);
+}
+
+/** Debian's Chromium, or what CHROMIUM names. */
+export async function startChromium() {
+  const known = process.env.CHROMIUM ?? spawnSync("sh", ["-c", "command -v chromium"], { encoding: "utf8" }).stdout.trim();
+  return chromium.launch({ executablePath: known || "/usr/bin/chromium", headless: true, args: CHROMIUM_FLAGS });
+}
+
+/** A fresh profile; every token that passes through it is one that the service must not log. */
+export async function freshProfile(browser, service, options = {}) {
+  const profile = await browser.newContext(options);
+  profile.setDefaultTimeout(15_000);
+  profile.on("response", async (response) => {
+    if (!response.url().startsWith(service.url)) return;
+    const headers = await response.allHeaders().catch(() => ({}));
+    for (const [, value] of (headers["set-cookie"] ?? "").matchAll(/^\w+=([^;]+)/gm)) service.mustNotLog(value);
+    if (!/^application\/json/.test(headers["content-type"] ?? "")) return;
+    const body = await response.json().catch(() => ({}));
+    for (const name of ["access_token", "csrf_token"]) if (body[name]) service.mustNotLog(body[name]);
+  });
+  return profile;
+}
+
+/** The value of a cookie as the browser keeps it, HttpOnly or not. */
+export async function cookie(profile, name) {
+  const all = await profile.cookies();
+  return all.find((each) => each.name === name)?.value;
+}
