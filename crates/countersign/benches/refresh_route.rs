@@ -24,13 +24,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::get;
-use countersign::core::auth::Grant;
+use countersign::core::auth::{Auth, Grant};
 use countersign::core::clock::{Clock as _, SystemClock};
 use countersign::core::password::HashingSettings;
 use countersign::core::session::{Generation, SessionId};
 use countersign::core::store::{Rotation, SharedStore};
 use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
 
 use crate::figures::{Effort, cores, median};
 use crate::load::{Answer, Caller, Conversation, drive};
@@ -71,11 +73,20 @@ fn main() {
     });
     let bare = Server::start(Router::new().route("/", get(async || "")), cores());
     let mut nothing = [Caller::connect(bare.address, Nothing, true)];
-    let (mut syncs, mut empty, mut replays) = (Vec::new(), Vec::new(), Vec::new());
+    let grant = own.block_on(service.sign_in(0));
+    let rotating = rotating_route(&store, own.block_on(step(&service, &grant)));
+    let rotating = Server::start(rotating, cores());
+    let mut rotations = [Caller::connect(rotating.address, Nothing, true)];
+    let (mut bare_rotations, mut syncs, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut replays, mut refreshes) = (Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
         syncs.push(sync_time(effort.turn / 10));
         empty.push(1e6 / drive(&mut nothing, effort.turn / 10));
+        bare_rotations.push(1e6 / drive(&mut rotations, effort.turn / 2));
         replays.push(own.block_on(replay_time(&service, effort.turn / 10)));
+        let start = own.block_on(service.sign_in(0));
+        let refresh = refresh_time(Arc::clone(&service.auth), start, effort.turn / 2);
+        refreshes.push(own.block_on(own.spawn(refresh)).unwrap());
         for size in &mut sizes {
             let store = rotate(&own, &store, &mut size.steps, effort.turn);
             let (server_before, writer_before) = spent();
@@ -96,7 +107,9 @@ fn main() {
     for (what, microseconds) in [
         ("one write and fdatasync on this disk", syncs),
         ("a bare route on one connection", empty),
+        ("a bare route that rotates, one connection", bare_rotations),
         ("Auth::refresh without a write (a replay)", replays),
+        ("Auth::refresh, one client and no socket", refreshes),
     ] {
         println!("{what:42} {:>6.0} µs", median(microseconds));
     }
@@ -133,6 +146,16 @@ struct Step {
     generation: Generation,
 }
 
+impl Step {
+    fn rotation(self) -> Rotation {
+        Rotation {
+            session: self.session,
+            from: self.generation,
+            at: SystemClock.now(),
+        }
+    }
+}
+
 async fn step(service: &Service, grant: &Grant) -> Step {
     let current = service.auth.authenticate(grant.access_token.as_str()).await;
     Step {
@@ -151,13 +174,9 @@ fn rotate(runtime: &Runtime, store: &SharedStore, steps: &mut [Step], turn: Dura
             runtime.spawn(async move {
                 let mut rotations = 0_u32;
                 while start.elapsed() < turn {
-                    let rotation = Rotation {
-                        session: step.session,
-                        from: step.generation,
-                        at: SystemClock.now(),
-                    };
+                    let rotation = step.rotation();
                     assert!(store.rotate(&rotation).await.unwrap());
-                    step.generation = step.generation.next();
+                    step.generation = rotation.from.next();
                     rotations += 1;
                 }
                 (step, rotations)
@@ -216,6 +235,20 @@ impl Conversation for Refreshes {
     }
 }
 
+/// A bare route with nothing in it but the store's rotation: what HTTP over a durable write costs,
+/// whoever does it.
+fn rotating_route(store: &SharedStore, step: Step) -> Router {
+    let state = (Arc::clone(store), Arc::new(Mutex::new(step)));
+    let rotate = async |State((store, step)): State<(SharedStore, Arc<Mutex<Step>>)>| {
+        let mut step = step.lock().await;
+        let rotation = step.rotation();
+        assert!(store.rotate(&rotation).await.unwrap());
+        step.generation = rotation.from.next();
+        ""
+    };
+    Router::new().route("/", get(rotate)).with_state(state)
+}
+
 /// All of a refresh but the write, in microseconds: a token that was just superseded is answered
 /// with its successor and a new access token.
 async fn replay_time(service: &Service, turn: Duration) -> f64 {
@@ -229,6 +262,18 @@ async fn replay_time(service: &Service, turn: Duration) -> f64 {
         replays += 1;
     }
     start.elapsed().as_secs_f64() * 1e6 / f64::from(replays)
+}
+
+/// One refresh after the other, in microseconds.
+async fn refresh_time(auth: Arc<Auth>, mut grant: Grant, turn: Duration) -> f64 {
+    let (start, mut refreshes) = (Instant::now(), 0_u32);
+    while start.elapsed() < turn {
+        let refresh_token = grant.refresh_token.as_str();
+        let next = auth.refresh(refresh_token, Some(grant.csrf_token.as_str()));
+        grant = next.await.unwrap();
+        refreshes += 1;
+    }
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(refreshes)
 }
 
 /// Someone who asks for nothing.

@@ -59,9 +59,9 @@ fn requested_host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<&'r str, A
 /// anything that names this machine.
 fn is_own_host(settings: &HttpSettings, authority: &str) -> bool {
     let public = &settings.public_url;
-    let with_own_port = |port: &str| authority.strip_suffix(port) == Some(public.authority());
-    authority.eq_ignore_ascii_case(public.authority())
-        || with_own_port(if public.is_https() { ":443" } else { ":80" })
+    let own_port = if public.is_https() { ":443" } else { ":80" };
+    let shortest = authority.strip_suffix(own_port).unwrap_or(authority);
+    shortest.eq_ignore_ascii_case(public.authority())
         || (settings.is_development() && is_loopback_host(host_of(authority)))
 }
 

@@ -129,10 +129,10 @@ impl Fields {
         self.optional_text(field)
     }
 
-    /// A text, or nothing.
+    /// A text, or nothing; `null` is nothing.
     pub(crate) fn optional_text(&mut self, field: &'static str) -> Option<String> {
         match self.values.remove(field) {
-            None => None,
+            None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
             Some(_) => {
                 self.refuse(field, "wrong_type", "Send a text.");
@@ -145,7 +145,7 @@ impl Fields {
     /// opposites.
     pub(crate) fn optional_flag(&mut self, field: &'static str) -> Option<bool> {
         match self.values.remove(field) {
-            None => None,
+            None | Some(Value::Null) => None,
             Some(Value::Bool(flag)) => Some(flag),
             Some(Value::String(text)) if matches!(&*text, "true" | "on" | "1") => Some(true),
             Some(Value::String(text)) if matches!(&*text, "false" | "off" | "0" | "") => {

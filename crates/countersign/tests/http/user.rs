@@ -217,3 +217,16 @@ async fn whoever_is_deleted_is_gone_at_once() {
         .expect(StatusCode::OK);
     assert_eq!(visitor.claims()["sub"], next.id.to_string());
 }
+
+#[tokio::test]
+async fn null_leaves_a_field_as_it_is() {
+    let (_service, _, ana) = service_with_ana().await;
+    let change = async |body| {
+        let call = ana.patch("/users/user").with_token().with_csrf();
+        call.json(&body).send().await.expect(StatusCode::OK).json["user"].clone()
+    };
+    change(json!({"first_name": "Ana", "last_name": "Lima"})).await;
+    let user = change(json!({"first_name": null, "last_name": "Souza"})).await;
+    assert_eq!(user["first_name"], "Ana");
+    assert_eq!(user["last_name"], "Souza");
+}
