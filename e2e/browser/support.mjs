@@ -37,13 +37,20 @@ export async function startService(name, ...origins) {
     ended.then(() => Promise.reject(new Error("the service did not start"))),
   ]);
   const { url, passwords } = JSON.parse(ready);
+  const readings = new Set();
   return {
     url,
     users: Object.fromEntries(
       Object.entries(passwords).map(([username, password]) => [username, { username, password }]),
     ),
     mustNotLog: (secret) => attendant.stdin.write(`${JSON.stringify(secret)}\n`),
+    /** A reading of an answer that may still find secrets: the log is not searched before it is done. */
+    awaits(reading) {
+      readings.add(reading);
+      reading.finally(() => readings.delete(reading));
+    },
     async stop() {
+      await Promise.all(readings);
       attendant.stdin.end();
       const [status] = await ended;
       if (status !== 0) throw new Error(`${name}: see above, and e2e/.work/logs/${name}.log`);
@@ -104,15 +111,18 @@ export async function startChromium() {
 export async function freshProfile(browser, service, options = {}) {
   const profile = await browser.newContext(options);
   profile.setDefaultTimeout(15_000);
-  profile.on("response", async (response) => {
-    if (!response.url().startsWith(service.url)) return;
-    const headers = await response.allHeaders().catch(() => ({}));
-    for (const [, value] of (headers["set-cookie"] ?? "").matchAll(/^\w+=([^;]+)/gm)) service.mustNotLog(value);
-    if (!/^application\/json/.test(headers["content-type"] ?? "")) return;
-    const body = await response.json().catch(() => ({}));
-    for (const name of ["access_token", "csrf_token"]) if (body[name]) service.mustNotLog(body[name]);
+  profile.on("response", (response) => {
+    if (response.url().startsWith(service.url)) service.awaits(noteSecrets(response, service));
   });
   return profile;
+}
+
+async function noteSecrets(response, service) {
+  const headers = await response.allHeaders().catch(() => ({}));
+  for (const [, value] of (headers["set-cookie"] ?? "").matchAll(/^\w+=([^;]+)/gm)) service.mustNotLog(value);
+  if (!/^application\/json/.test(headers["content-type"] ?? "")) return;
+  const body = await response.json().catch(() => ({}));
+  for (const name of ["access_token", "csrf_token"]) if (body[name]) service.mustNotLog(body[name]);
 }
 
 /** The value of a cookie as the browser keeps it, HttpOnly or not. */
