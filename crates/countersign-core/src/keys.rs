@@ -62,6 +62,12 @@ impl SharedSecret {
     pub fn parse(text: &str) -> Result<Self, WeakRootSecret> {
         RootSecret::parse(text).map(|_| Self(Zeroizing::new(text.trim().to_owned())))
     }
+
+    /// Whether this is the root secret, however either is written: then every resource server could
+    /// derive what is ours alone.
+    pub fn is_root(&self, root: &RootSecret) -> bool {
+        RootSecret::parse(&self.0).is_ok_and(|shared| shared.is_same(root))
+    }
 }
 
 impl fmt::Debug for SharedSecret {
@@ -460,6 +466,15 @@ mod tests {
             .map(|key| key.state)
             .collect();
         assert_eq!(states, [KeyState::Current, KeyState::Retired]);
+    }
+
+    #[test]
+    fn a_shared_secret_that_is_the_root_secret_is_known_however_it_is_written() {
+        let root = root();
+        let same = SharedSecret::parse(&root.to_text()).unwrap();
+        let padded = SharedSecret::parse(&format!(" {}\n", *root.to_text())).unwrap();
+        let other = SharedSecret::parse(&self::root().to_text()).unwrap();
+        assert!(same.is_root(&root) && padded.is_root(&root) && !other.is_root(&root));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::fmt;
 use aws_lc_rs::{aead, hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -86,6 +87,11 @@ impl RootSecret {
     /// The form in which a generated secret is written to its file: base64url without padding.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(URL_SAFE_NO_PAD.encode(&*self.0))
+    }
+
+    /// Whether the other is the same secret. Constant time.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 
     /// An HMAC-SHA256 key for one purpose.

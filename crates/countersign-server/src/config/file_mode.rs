@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Whether anyone but the owner may read the file. False if that cannot be told: then reading it
+/// Whether anyone but the owner may read or change the file. False if that cannot be told: then reading it
 /// fails as well, and says why.
-pub(crate) fn others_can_read(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o044 != 0)
+pub(crate) fn others_have_access(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o066 != 0)
 }

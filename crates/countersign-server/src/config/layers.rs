@@ -178,7 +178,7 @@ impl Reader {
             .keys
             .iter()
             .any(|key| key.secret && layers.source(&key.path) == source);
-        if holds_secret && file_mode::others_can_read(path) {
+        if holds_secret && file_mode::others_have_access(path) {
             problems.add_general(format!(
                 "{shown} holds a secret and others can read it: run `chmod 600 {shown}`"
             ));

@@ -29,7 +29,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use countersign::HttpSettings;
-use countersign_core::auth::AuthSettings;
+use countersign_core::auth::{AuthSettings, TokenSettings};
+use countersign_core::keys::SigningAlgorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +158,7 @@ impl Settings {
         let database = raw.database.check(problems);
         let root = raw.secrets.check(problems);
         let tokens = raw.tokens.check(&server.public_url, problems, warnings);
+        refuse_shared_root(&root, &tokens, problems);
         let sessions = raw
             .sessions
             .check(tokens.access_lifetime, problems, warnings);
@@ -187,5 +189,19 @@ impl Settings {
             warnings: Vec::new(),
             report,
         }
+    }
+}
+
+/// Refuses a secret that is the root secret and shared with resource servers at once.
+fn refuse_shared_root(root: &RootSource, tokens: &TokenSettings, problems: &mut Problems) {
+    if let (RootSource::Given(root), SigningAlgorithm::Hs256(shared)) = (root, &tokens.algorithm)
+        && shared.is_root(root)
+    {
+        problems.add(
+            "tokens.shared_secret",
+            "is the root secret, from which refresh and CSRF tokens are derived: every resource \
+             server could make them; make another with `openssl rand -base64 32`"
+                .to_owned(),
+        );
     }
 }

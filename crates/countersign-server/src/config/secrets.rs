@@ -63,7 +63,7 @@ pub(crate) fn read(file: &Path) -> Result<RootSource, String> {
         }
         Err(error) => return Err(format!("{shown} cannot be read: {error}")),
     };
-    if file_mode::others_can_read(file) {
+    if file_mode::others_have_access(file) {
         return Err(format!("others can read {shown}: run `chmod 600 {shown}`"));
     }
     parse(&text)

@@ -489,10 +489,25 @@ fn a_variable_that_is_none_is_refused_or_warned_about() {
 }
 
 #[test]
-fn no_secret_is_ever_shown() {
+fn the_root_secret_is_shared_with_nobody() {
     const SECRET: &str = "CANARYq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRW";
     let place = Place::new();
-    let settings = format!("tokens.algorithm = \"HS256\"\ntokens.shared_secret = \"{SECRET}\"");
+    let variables = [
+        ("COUNTERSIGN_SECRET", SECRET),
+        ("COUNTERSIGN_TOKENS__ALGORITHM", "HS256"),
+        ("COUNTERSIGN_TOKENS__SHARED_SECRET", SECRET),
+    ];
+    let said = place.run_with(&variables, &["config", "check"]);
+    assert!(said.stderr.contains("is the root secret"), "{said:?}");
+    assert!(!format!("{said:?}").contains("CANARY"), "{said:?}");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    const SECRET: &str = "CANARYq83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRW";
+    const SHARED: &str = "CANARYm2TgXw9LcBd7RhPz4KvYs1NfQe6UaJo0iZx5WbGt";
+    let place = Place::new();
+    let settings = format!("tokens.algorithm = \"HS256\"\ntokens.shared_secret = \"{SHARED}\"");
     place.settings(&settings);
     fs::set_permissions(
         place.path("countersign.toml"),

@@ -258,9 +258,18 @@ function changeSession(changes) {
   for (const listener of sessionListeners) listener();
 }
 
+/** Decodes what others wrote; what cannot be decoded stays as it is. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function csrfCookie() {
   const pair = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="));
-  return pair ? decodeURIComponent(pair.slice("csrftoken=".length)) : null;
+  return pair ? decoded(pair.slice("csrftoken=".length)) : null;
 }
 
 const currentCsrfToken = () => session.csrfToken ?? csrfCookie();
@@ -814,7 +823,7 @@ function renderMain() {
 function followFragment() {
   setMenu(false);
   document.querySelectorAll(".is-target").forEach((each) => each.classList.remove("is-target"));
-  const id = decodeURIComponent(location.hash.slice(1));
+  const id = decoded(location.hash.slice(1));
   if (id.startsWith("error-") && byId(id)) {
     byId(id).classList.add("is-target");
     byId(id).scrollIntoView({ block: "center" });
@@ -833,7 +842,7 @@ function greetWhoeverCameByAddress() {
   const query = new URLSearchParams(location.search);
   if (query.get("from") !== "browser") return;
   const notice = h("p", { class: "notice" }, "You opened this address in a browser; here you can try it.");
-  const target = byId(decodeURIComponent(location.hash.slice(1)))?.querySelector("header");
+  const target = byId(decoded(location.hash.slice(1)))?.querySelector("header");
   if (target) target.append(notice);
   else byId("page-main").prepend(notice);
   // It was true once: a reload or a shared link should not say it again.
