@@ -60,8 +60,9 @@
 //! # The rooms
 //!
 //! [`jws`] is the compact serialisation, for signing too; [`AccessClaims`] is the one shape of the
-//! claims; [`JsonWebKeySet`] publishes and imports public keys; [`json`] and [`base64url`] are the
-//! strict readers under all of them; [`csrf`] compares CSRF tokens.
+//! claims; [`JsonWebKeySet`] publishes and imports public keys; [`revocation`] is the one shape of the
+//! list of what ended before its time; [`json`] and [`base64url`] are the strict readers under all of
+//! them; [`csrf`] compares CSRF tokens.
 //!
 //! [RFC 8725, section 3.1]: https://www.rfc-editor.org/rfc/rfc8725#section-3.1
 
@@ -72,6 +73,7 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 mod key;
+pub mod revocation;
 mod time;
 mod verifier;
 
@@ -81,5 +83,6 @@ pub use json::JsonError;
 pub use jwks::{JsonWebKey, JsonWebKeySet, JwksError};
 pub use jws::Malformed;
 pub use key::{Algorithm, BadSignature, KeyError, MIN_SECRET_BYTES, VerifyingKey};
+pub use revocation::RevocationList;
 pub use time::UnixSeconds;
 pub use verifier::{Invalid, VerifiedToken, Verifier, VerifierBuilder, VerifyError};
