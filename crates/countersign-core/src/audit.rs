@@ -47,7 +47,7 @@ impl LoginRefusal {
     missing_docs,
     reason = "the fields are the ids of what the variant's line names"
 )]
-pub enum Event {
+pub enum Event<'a> {
     /// A user signed in and a session opened.
     LoginSucceeded { user: UserId, session: SessionId },
     /// A login was refused; the user is named if there is one.
@@ -84,6 +84,8 @@ pub enum Event {
     ProfileChanged { user: UserId },
     /// A user's password was set.
     PasswordSet { user: UserId },
+    /// A user's change of their own password was refused: the one in force was not the one typed.
+    PasswordChangeRefused { user: UserId },
     /// A user was activated or deactivated.
     ActiveSet { user: UserId, active: bool },
     /// A user's powers were set.
@@ -94,11 +96,13 @@ pub enum Event {
     },
     /// A user was deleted.
     UserDeleted { user: UserId },
-    /// A signing key became the current one.
-    SigningKeyInstalled,
+    /// A signing key was made or came to another state of its life, or was removed.
+    SigningKeyMoved { kid: &'a str, state: &'static str },
+    /// Upkeep ended sessions whose limit had passed, and removed some that had ended long ago.
+    SessionsSwept { expired: u32, removed: u32 },
 }
 
-impl Event {
+impl Event<'_> {
     /// The event's stable name.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -118,7 +122,9 @@ impl Event {
             Self::ActiveSet { .. } => "active_set",
             Self::RolesSet { .. } => "roles_set",
             Self::UserDeleted { .. } => "user_deleted",
-            Self::SigningKeyInstalled => "signing_key_installed",
+            Self::PasswordChangeRefused { .. } => "password_change_refused",
+            Self::SigningKeyMoved { .. } => "signing_key_moved",
+            Self::SessionsSwept { .. } => "sessions_swept",
         }
     }
 
@@ -158,7 +164,9 @@ impl Event {
             } => {
                 info!(event, %user, is_staff, is_superuser);
             }
-            Self::SigningKeyInstalled => info!(event),
+            Self::PasswordChangeRefused { user } => warn!(event, %user),
+            Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
+            Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
         }
     }
 }

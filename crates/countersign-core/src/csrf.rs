@@ -10,7 +10,7 @@ use aws_lc_rs::hmac;
 use countersign_token::csrf;
 
 use crate::clock::Randomness;
-use crate::secrets::{Purpose, RootSecret};
+use crate::secrets::{Purpose, RootSecret, RootSecrets};
 use crate::session::SessionId;
 
 const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -19,27 +19,46 @@ const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 /// character is as likely as any other.
 const UNBIASED: u8 = 62 * 4;
 
-/// Derives CSRF tokens.
+/// Derives CSRF tokens, and compares what is shown with them.
 #[derive(Clone)]
-pub struct CsrfKey(hmac::Key);
+pub struct CsrfKey {
+    current: hmac::Key,
+    previous: Vec<hmac::Key>,
+}
 
 impl CsrfKey {
-    /// The key derived from the root secret for this purpose.
-    pub fn derive(root: &RootSecret) -> Self {
-        Self(root.mac_key(Purpose::CsrfToken))
+    /// The keys derived from the root secrets for this purpose.
+    pub fn derive(roots: impl Into<RootSecrets>) -> Self {
+        let roots = roots.into();
+        let key = |root: &RootSecret| root.mac_key(Purpose::CsrfToken);
+        Self {
+            current: key(&roots.current),
+            previous: roots.previous.iter().map(key).collect(),
+        }
     }
 
     /// The token of one session.
     pub fn token(&self, session: SessionId) -> CsrfToken {
-        let mut block = 0_u8;
-        CsrfToken::from_bytes(|bytes| {
-            let mut context = hmac::Context::with_key(&self.0);
-            context.update(session.0.as_bytes());
-            context.update(&[block]);
-            bytes.copy_from_slice(context.sign().as_ref());
-            block = block.wrapping_add(1);
-        })
+        token(&self.current, session)
     }
+
+    /// Whether a header shows the token of a session, also one made under a previous root secret: pages
+    /// hold theirs for as long as they are open.
+    pub fn accepts(&self, session: SessionId, shown: &str) -> bool {
+        let mut keys = std::iter::once(&self.current).chain(&self.previous);
+        keys.any(|key| token(key, session).matches(shown))
+    }
+}
+
+fn token(key: &hmac::Key, session: SessionId) -> CsrfToken {
+    let mut block = 0_u8;
+    CsrfToken::from_bytes(|bytes| {
+        let mut context = hmac::Context::with_key(key);
+        context.update(session.0.as_bytes());
+        context.update(&[block]);
+        bytes.copy_from_slice(context.sign().as_ref());
+        block = block.wrapping_add(1);
+    })
 }
 
 impl fmt::Debug for CsrfKey {

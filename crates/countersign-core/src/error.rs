@@ -27,6 +27,12 @@ pub enum AuthError {
     /// Unknown user or wrong password; nobody is told which.
     #[error("invalid credentials")]
     InvalidCredentials,
+    /// The password in force is not the one that was typed to change it.
+    #[error("wrong current password")]
+    WrongCurrentPassword,
+    /// No credential where one is needed.
+    #[error("credentials missing")]
+    CredentialsMissing,
     /// The password was right, the account is switched off.
     #[error("user inactive")]
     UserInactive,
@@ -57,6 +63,12 @@ pub enum AuthError {
     /// No such user.
     #[error("no such user")]
     NoSuchUser,
+    /// No such session, or not one of the user's.
+    #[error("no such session")]
+    NoSuchSession,
+    /// No such signing key.
+    #[error("no such signing key")]
+    NoSuchKey,
     /// Too much is being hashed already.
     #[error("overloaded")]
     Overloaded {

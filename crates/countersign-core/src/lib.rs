@@ -18,6 +18,7 @@ pub mod clock;
 pub mod csrf;
 pub mod error;
 pub mod keys;
+mod known;
 pub mod password;
 pub mod refresh_token;
 pub mod rotation;

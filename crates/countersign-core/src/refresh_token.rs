@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::secrets::{Purpose, RootSecret};
+use crate::secrets::{Purpose, RootSecret, RootSecrets};
 use crate::session::{Generation, Session, SessionId, SessionLimits};
 use crate::user::UserId;
 
@@ -27,6 +27,7 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"refresh+jwt"}"#;
 #[derive(Clone)]
 pub struct RefreshTokens {
     key: hmac::Key,
+    previous: Vec<hmac::Key>,
     issuer: String,
 }
 
@@ -95,10 +96,13 @@ struct Claims<'a> {
 }
 
 impl RefreshTokens {
-    /// The codec for one issuer, with the key derived from the root secret for this purpose.
-    pub fn new(root: &RootSecret, issuer: impl Into<String>) -> Self {
+    /// The codec for one issuer, with the keys derived from the root secrets for this purpose.
+    pub fn new(roots: impl Into<RootSecrets>, issuer: impl Into<String>) -> Self {
+        let roots = roots.into();
+        let key = |root: &RootSecret| root.mac_key(Purpose::RefreshToken);
         Self {
-            key: root.mac_key(Purpose::RefreshToken),
+            key: key(&roots.current),
+            previous: roots.previous.iter().map(key).collect(),
             issuer: issuer.into(),
         }
     }
@@ -152,7 +156,10 @@ impl RefreshTokens {
             return None;
         }
         let input = compact.signing_input.as_bytes();
-        hmac::verify(&self.key, input, compact.signature.as_ref()).ok()?;
+        let mut keys = std::iter::once(&self.key).chain(&self.previous);
+        if !keys.any(|key| hmac::verify(key, input, compact.signature.as_ref()).is_ok()) {
+            return None;
+        }
         let payload = compact.payload_bytes().ok()?;
         let claims: Claims<'static> = json::from_slice(&payload).ok()?;
         (claims.iss == self.issuer).then_some(claims)

@@ -90,7 +90,7 @@ impl RootSecret {
     }
 
     /// Whether the other is the same secret. Constant time.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 
@@ -114,6 +114,30 @@ impl RootSecret {
             .and_then(|material| material.fill(&mut *key))
             .expect("32 bytes are within HKDF-SHA256's reach");
         key
+    }
+}
+
+/// The root secret in force, and those before it whose tokens and seals are still honoured.
+#[derive(Debug, Clone)]
+pub struct RootSecrets {
+    /// What everything new is made with.
+    pub current: RootSecret,
+    /// What is still accepted: refresh tokens, CSRF tokens, and seals of signing keys.
+    pub previous: Vec<RootSecret>,
+}
+
+impl From<&RootSecret> for RootSecrets {
+    fn from(current: &RootSecret) -> Self {
+        Self {
+            current: current.clone(),
+            previous: Vec::new(),
+        }
+    }
+}
+
+impl From<&Self> for RootSecrets {
+    fn from(roots: &Self) -> Self {
+        roots.clone()
     }
 }
 

@@ -71,57 +71,84 @@ impl Generation {
     }
 }
 
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EndReason {
-    /// The user signed out.
-    Logout,
-    /// The idle or the absolute limit passed.
-    Expired,
-    /// A superseded refresh token came back: theft is assumed.
-    ReuseDetected,
-    /// The same browser signed in anew.
-    ReplacedByLogin,
-    /// The password was changed.
-    PasswordChanged,
-    /// The user was deactivated.
-    UserDeactivated,
-    /// The user was deleted.
-    UserDeleted,
-    /// The user's powers were changed.
-    RolesChanged,
+/// One line of the reference of end reasons: name, stored word, when it happens, what its user is told,
+/// and what a client does about it.
+macro_rules! end_reasons {
+    ($($name:ident $code:literal $meaning:literal $sentence:literal $remedy:literal;)*) => {
+        /// Why a session ended.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EndReason { $(#[doc = $meaning] $name),* }
+
+        impl EndReason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The stable word, as stored and as told to clients.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// When it happens.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning),* }
+            }
+
+            /// The sentence for the session's user.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence),* }
+            }
+
+            /// What a client does about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy),* }
+            }
+        }
+    };
+}
+
+end_reasons! {
+    Logout "logout" "The user signed out."
+        "You have signed out. Sign in again."
+        "Show the sign-in page, without alarm.";
+    Expired "expired" "The idle or the absolute limit passed."
+        "The session has reached its end. Sign in again."
+        "Sign in again, and come back to the same page.";
+    ReuseDetected "reuse_detected" "A superseded refresh token came back: theft is assumed."
+        "This sign-in was used from two places, so it was ended for safety. Sign in again."
+        "Sign in again, and tell the person that someone else may have held a copy.";
+    ReplacedByLogin "replaced_by_login" "The same browser signed in anew."
+        "Someone signed in anew in this browser. Sign in again."
+        "Take the new sign-in of this browser: refresh once; if that fails, sign in again.";
+    RevokedByUser "revoked_by_user" "The user ended it from another device."
+        "You signed this device out from another one. Sign in again."
+        "Sign in again, and say that it was done from another device.";
+    RevokedByAdmin "revoked_by_admin" "Someone who runs the service ended it."
+        "Whoever runs this service has signed you out. Sign in again."
+        "Sign in again.";
+    TooManySessions "too_many_sessions" "The user signed in elsewhere, and so many sessions at once are not allowed."
+        "You signed in on another device, and only so many may be signed in at once."
+        "Sign in again; that ends the session used least recently.";
+    PasswordChanged "password_changed" "The password was changed."
+        "The password was changed. Sign in with the new one."
+        "Sign in with the new password.";
+    UserDeactivated "user_deactivated" "The user was deactivated."
+        "This account is switched off."
+        "Stop: tell the person to ask whoever runs the site.";
+    UserDeleted "user_deleted" "The user was deleted."
+        "This account does not exist any more."
+        "Stop, and forget what is kept of the user.";
+    RolesChanged "roles_changed" "The user's powers were changed."
+        "Your rights were changed. Sign in again."
+        "Sign in again; the new tokens carry the new powers.";
 }
 
 impl EndReason {
-    /// Every reason.
-    pub const ALL: [Self; 8] = [
-        Self::Logout,
-        Self::Expired,
-        Self::ReuseDetected,
-        Self::ReplacedByLogin,
-        Self::PasswordChanged,
-        Self::UserDeactivated,
-        Self::UserDeleted,
-        Self::RolesChanged,
-    ];
-
-    /// The stable word, as stored and as told to clients.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Logout => "logout",
-            Self::Expired => "expired",
-            Self::ReuseDetected => "reuse_detected",
-            Self::ReplacedByLogin => "replaced_by_login",
-            Self::PasswordChanged => "password_changed",
-            Self::UserDeactivated => "user_deactivated",
-            Self::UserDeleted => "user_deleted",
-            Self::RolesChanged => "roles_changed",
-        }
-    }
-
     /// The reason that a stored word names.
     pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.code() == code)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.code() == code)
     }
 }
 
@@ -151,6 +178,17 @@ pub struct SessionEnd {
     pub at: Timestamp,
     /// By whom.
     pub by: EndedBy,
+}
+
+/// A session that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedSession {
+    /// Its name.
+    pub id: SessionId,
+    /// Whose it was.
+    pub user: UserId,
+    /// Why, when and by whom it ended.
+    pub end: SessionEnd,
 }
 
 /// One login on one device.
@@ -232,7 +270,7 @@ mod tests {
     #[test]
     fn every_end_reason_is_read_back_from_its_code() {
         for reason in EndReason::ALL {
-            assert_eq!(EndReason::from_code(reason.code()), Some(reason));
+            assert_eq!(EndReason::from_code(reason.code()), Some(*reason));
         }
         assert_eq!(EndReason::from_code("bored"), None);
     }

@@ -33,6 +33,15 @@ impl FieldError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidationError(pub Vec<FieldError>);
 
+impl ValidationError {
+    /// The same about a field that the caller sent under another name.
+    #[must_use]
+    pub fn about(self, field: &'static str) -> Self {
+        let renamed = self.0.into_iter();
+        Self(renamed.map(|error| FieldError { field, ..error }).collect())
+    }
+}
+
 impl From<FieldError> for ValidationError {
     fn from(error: FieldError) -> Self {
         Self(vec![error])

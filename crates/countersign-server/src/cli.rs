@@ -77,6 +77,12 @@ pub(crate) enum Command {
     /// Make, list and change users
     #[command(subcommand)]
     User(User),
+    /// List and end sessions
+    #[command(subcommand)]
+    Session(Session),
+    /// List, rotate and revoke the keys that sign access tokens
+    #[command(subcommand)]
+    Keys(Keys),
     /// Bring the database to the version that this program needs
     Migrate(Migrate),
     /// Show, check and explain the settings
@@ -198,6 +204,58 @@ pub(crate) struct AddUser {
     /// Set no password: nobody can sign in until one is set
     #[arg(long, conflicts_with = "password_stdin")]
     pub(crate) no_password: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List sessions that are alive, in the order in which they were opened
+    List {
+        /// Only this user's
+        username: Option<String>,
+        /// Also those that have ended, with why, when and by whom
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End sessions: their tokens are refused from the next request on
+    End(EndSession),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct EndSession {
+    /// The sessions, as `session list` names them
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Every session of this user
+    #[arg(long, value_name = "USERNAME")]
+    pub(crate) user: Option<String>,
+    /// Every session of everybody
+    #[arg(long)]
+    pub(crate) everybody: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// List the signing keys, newest first
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish a new key, which signs once every resource server has had the time to fetch it
+    Rotate {
+        /// Have it sign at once: resource servers that have not fetched it refuse its tokens until then
+        #[arg(long)]
+        now: bool,
+    },
+    /// Take the trust from a key: its tokens are refused at once
+    Revoke {
+        /// The key, as `keys list` names it
+        kid: String,
+    },
 }
 
 #[derive(Debug, Args)]

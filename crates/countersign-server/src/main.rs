@@ -15,6 +15,7 @@ mod root_file;
 mod signals;
 mod telemetry;
 mod tls;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use countersign_core::auth::Auth;
 use countersign_core::clock::SystemRandomness;
-use countersign_core::secrets::RootSecret;
+use countersign_core::secrets::{RootSecret, RootSecrets};
 use countersign_core::store::Store as _;
 use countersign_sql::{Migrations, SqliteOptions, SqliteStore};
 
@@ -35,7 +35,11 @@ pub(crate) async fn open(settings: &Settings, if_missing: IfMissing) -> Result<A
         RootSource::ToBeMade(file) => make_root(file, &store, settings).await?,
         RootSource::Refused => unreachable!("refused settings open nothing"),
     };
-    Ok(Auth::start(Arc::new(store), &root, settings.auth.clone()).await?)
+    let roots = RootSecrets {
+        current: root,
+        previous: settings.previous_roots.clone(),
+    };
+    Ok(Auth::start(Arc::new(store), roots, settings.auth.clone()).await?)
 }
 
 /// How the settings have the database opened.
@@ -64,7 +68,8 @@ async fn make_root(
     settings: &Settings,
 ) -> Result<RootSecret, Failure> {
     let shown = file.display();
-    if !store.signing_keys().await?.is_empty() {
+    // Keys that are sealed under a secret from before are sealed anew.
+    if settings.previous_roots.is_empty() && !store.signing_keys().await?.is_empty() {
         // Another process may have made both since the settings were read.
         return read_root(file)?.ok_or_else(|| lost_root(file, &settings.database.file));
     }

@@ -98,6 +98,7 @@ async fn fill(store: &Arc<SqliteStore>) -> Vec<SessionId> {
                 verified,
                 upgraded: None,
                 replaced: None,
+                most: None,
             };
             openings.spawn(async move { store.open_session(&opening).await.expect("opened") });
         }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
-use countersign_core::session::EndedBy;
-use countersign_core::session::SessionId;
+use countersign_core::session::{EndedBy, EndedSession, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChangeKind, Change, EndedAt, KeyState, SealedSigningKey, Store as _,
+    AccountChange, AccountChangeKind, Change, EndedAt, KeyState, Listener, SealedSigningKey,
+    Store as _,
 };
 use countersign_sql::{SqliteOptions, SqliteStore};
 use countersign_token::Algorithm;
@@ -25,15 +25,16 @@ async fn a_change_is_told_to_another_process_in_time_and_once() {
     let place = Place::new();
     let (here, ana, session) = with_ana(&place).await;
     let there = place.open();
-    let (mut told_here, mut heard_there) = (here.changes(), there.changes());
+    let (mut told_here, mut heard_there) = (Listener::of(&here), Listener::of(&there));
 
     there.end_session(session.id, logout()).await.unwrap();
-    assert_eq!(heard_there.try_recv(), Ok(Change::SessionEnded(session.id)));
-    let told = tokio::time::timeout(TOLD_WITHIN, told_here.recv()).await;
-    assert_eq!(
-        told.expect("in time").unwrap(),
-        Change::SessionEnded(session.id)
-    );
+    let ended = Change::SessionEnded(EndedSession {
+        id: session.id,
+        user: ana.id,
+        end: logout(),
+    });
+    assert!(heard_there.heard().contains(&ended));
+    assert_eq!(next(&mut told_here).await, ended);
     // And it is so.
     assert!(
         here.find_session(session.id)
@@ -54,8 +55,7 @@ async fn a_change_is_told_to_another_process_in_time_and_once() {
         },
     };
     there.change_account(&change).await.unwrap().unwrap();
-    let told = tokio::time::timeout(TOLD_WITHIN, told_here.recv()).await;
-    assert_eq!(told.expect("in time").unwrap(), Change::UserChanged(ana.id));
+    assert_eq!(next(&mut told_here).await, Change::UserChanged(ana.id));
 
     let key = SealedSigningKey {
         kid: "kid".to_owned(),
@@ -63,16 +63,57 @@ async fn a_change_is_told_to_another_process_in_time_and_once() {
         state: KeyState::Current,
         sealed: vec![1],
         created_at: start(),
+        state_since: start(),
     };
-    there.install_signing_key(&key, None).await.unwrap();
-    let told = tokio::time::timeout(TOLD_WITHIN, told_here.recv()).await;
-    assert_eq!(told.expect("in time").unwrap(), Change::KeysChanged);
+    there.swap_signing_keys(&[], &[key]).await.unwrap();
+    assert_eq!(next(&mut told_here).await, Change::KeysChanged);
 
     // One's own changes are not repeated when they are found in the table.
     tokio::time::sleep(TOLD_WITHIN).await;
-    assert!(told_here.try_recv().is_err());
-    let of_there = std::iter::from_fn(|| heard_there.try_recv().ok()).count();
-    assert_eq!(of_there, 2);
+    assert_eq!(without_strangers(told_here.heard()), []);
+    assert_eq!(
+        without_strangers(heard_there.heard()),
+        [Change::UserChanged(ana.id), Change::KeysChanged]
+    );
+}
+
+/// The next change, which is told in time. That another process has written, whatever it was, is told
+/// besides.
+async fn next(listener: &mut Listener) -> Change {
+    loop {
+        let change = listener.next(TOLD_WITHIN).await.expect("told in time");
+        if change != Change::UsersChanged {
+            return change;
+        }
+    }
+}
+
+fn without_strangers(mut heard: Vec<Change>) -> Vec<Change> {
+    heard.retain(|change| *change != Change::UsersChanged);
+    heard
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_another_program_has_written_is_told_in_time() {
+    let place = Place::new();
+    let (store, ana, _) = with_ana(&place).await;
+    tokio::time::sleep(TOLD_WITHIN).await;
+    let mut listener = Listener::of(&store);
+    tokio::time::sleep(TOLD_WITHIN).await;
+    assert_eq!(listener.heard(), [], "nobody has written");
+
+    // As Django's admin does it.
+    place
+        .stranger()
+        .execute(
+            "UPDATE auth_user SET is_active = 0 WHERE id = ?1",
+            [ana.id.0],
+        )
+        .unwrap();
+    let told = listener.next(TOLD_WITHIN).await;
+    assert_eq!(told, Some(Change::UsersChanged));
+    tokio::time::sleep(TOLD_WITHIN).await;
+    assert_eq!(listener.heard(), [], "once");
 }
 
 /// Set for a child process: the database it works on.

@@ -13,9 +13,9 @@ use countersign_core::store::{EndedAt, Store as _};
 use countersign_core::user::UserId;
 use countersign_sql::{Migrations, SchemaVersions, SqliteStore};
 use jiff::Timestamp;
-use support::{Place, ana, assert_corrupt, assert_unavailable, start, with_ana};
+use support::{Place, ana, assert_corrupt, assert_unavailable, rotate, start, with_ana};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 fn message<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
     answer.expect_err("refused").to_string()
@@ -54,6 +54,40 @@ fn the_version_is_told_and_nothing_is_changed() {
         done
     );
     assert!(!done.is_pending());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_the_first_version_keeps_its_sessions_and_keys() {
+    let place = Place::new();
+    let first = include_str!("../src/sqlite/migrations/0001_initial.sql");
+    let stranger = place.stranger();
+    stranger.execute_batch(first).unwrap();
+    stranger
+        .execute_batch(
+            "CREATE TABLE countersign_meta (
+                 singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1),
+                 schema_version INTEGER NOT NULL,
+                 created_at INTEGER NOT NULL,
+                 checked_at INTEGER NOT NULL);
+             INSERT INTO countersign_meta VALUES (1, 1, 0, 0);
+             INSERT INTO auth_user VALUES
+                 (7, '!', NULL, 0, 'ana', '', '', 0, 1, '2026-11-22 10:00:00', '');
+             INSERT INTO countersign_session VALUES
+                 (x'0199c0de7b1c700080000123456789ab', 7, 3, 1795341600000, 1795341660000, 1, NULL,
+                  NULL, NULL, NULL, NULL);
+             INSERT INTO countersign_signing_key VALUES
+                 (1, 'kid', 'ES256', 'current', x'01', 1795341600000);",
+        )
+        .unwrap();
+    drop(stranger);
+    let store = place.open();
+    let session = "0199c0de-7b1c-7000-8000-0123456789ab".parse().unwrap();
+    let (session, user) = store.find_session(session).await.unwrap().unwrap();
+    assert_eq!((session.generation.0, session.end), (3, None));
+    assert_eq!(user.unwrap().username, "ana");
+    let keys = store.signing_keys().await.unwrap();
+    assert_eq!((keys.len(), keys[0].state_since), (1, start()));
+    assert!(rotate(&store, session.id, 3).await.unwrap());
 }
 
 #[test]
@@ -333,6 +367,6 @@ async fn a_user_of_a_django_site_is_deleted_as_django_does_it() {
     );
 
     stranger.execute("DELETE FROM shop_order", []).unwrap();
-    assert!(store.delete_user(ana.id, ending).await.unwrap());
+    assert!(store.delete_user(ana.id, ending).await.unwrap().is_some());
     assert_eq!(count(), 0);
 }

@@ -4,13 +4,17 @@ use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
-/// The operations that people who open a path in a browser are led to.
-const OPERATIONS: [(&str, &str); 5] = [
+/// The operations that people who open a path in a browser are led to; a path that ends in a slash
+/// stands for those below it.
+const OPERATIONS: [(&str, &str); 8] = [
     ("/users/login", "login"),
     ("/users/refresh_token", "refresh"),
     ("/users/logout", "logout"),
     ("/users/csrf", "csrf"),
     ("/users/user", "getUser"),
+    ("/users/password", "changePassword"),
+    ("/users/sessions", "listSessions"),
+    ("/users/sessions/", "endSession"),
 ];
 
 /// Scripts and styles of our own, answers of our own, nothing else.
@@ -61,7 +65,8 @@ pub(crate) fn lead(request: &Request) -> Option<Response> {
         return None;
     }
     let path = request.uri().path();
-    let (_, operation) = OPERATIONS.iter().find(|(known, _)| *known == path)?;
+    let is_of = |known: &str| path == known || (known.ends_with('/') && path.starts_with(known));
+    let (_, operation) = OPERATIONS.iter().find(|(known, _)| is_of(known))?;
     let mut response = Redirect::to(&format!("/docs?from=browser#{operation}")).into_response();
     response
         .headers_mut()

@@ -4,10 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use countersign_core::auth::Auth;
+use tokio::sync::Semaphore;
 
 use crate::router;
 use crate::settings::HttpSettings;
-use crate::state::AppState;
+use crate::state::{AppState, WAITING_PLACES};
 
 /// The service as an axum application.
 ///
@@ -38,6 +39,7 @@ impl App {
             state: Arc::new(AppState {
                 auth,
                 settings,
+                waiting: Semaphore::new(WAITING_PLACES),
                 openapi: OnceLock::new(),
             }),
         }

@@ -23,8 +23,6 @@ pub(crate) enum ApiError {
     Auth(AuthError),
     /// The request could not be understood.
     Malformed(Cow<'static, str>),
-    /// No `Authorization` where one is needed.
-    CredentialsMissing,
     /// No refresh cookie where one is needed.
     RefreshMissing,
     /// A browser asks on behalf of a page that is neither ours nor listed.
@@ -179,6 +177,19 @@ pub(crate) fn error_reference() -> String {
     std::iter::once(head.to_owned()).chain(rows).collect()
 }
 
+/// The reference of end reasons, as a table in Markdown.
+pub(crate) fn end_reason_reference() -> String {
+    let rows = EndReason::ALL.iter().map(|reason| {
+        format!(
+            "| `{reason}` | {} | {} |\n",
+            reason.meaning(),
+            reason.remedy()
+        )
+    });
+    let head = "| `end_reason` | when | what a client does |\n|---|---|---|\n";
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
 /// The body of every refusal and failure, `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
@@ -263,10 +274,6 @@ fn answer(error: &ApiError) -> Answer {
     use ErrorCode as Code;
     match error {
         ApiError::Malformed(detail) => Answer::new(Code::MalformedRequest, detail.clone()),
-        ApiError::CredentialsMissing => Answer::new(
-            Code::CredentialsMissing,
-            "Authentication credentials were not provided.",
-        ),
         ApiError::RefreshMissing => Answer::new(
             Code::RefreshMissing,
             "You are not signed in. Sign in first.",
@@ -316,6 +323,13 @@ fn auth_answer(error: &AuthError) -> Answer {
         AuthError::InvalidCredentials => {
             Answer::new(Code::InvalidCredentials, "Username or password is wrong.")
         }
+        AuthError::WrongCurrentPassword => {
+            Answer::new(Code::InvalidCredentials, "The current password is wrong.")
+        }
+        AuthError::CredentialsMissing => Answer::new(
+            Code::CredentialsMissing,
+            "Authentication credentials were not provided.",
+        ),
         AuthError::UserInactive => Answer::new(Code::UserInactive, "This account is switched off."),
         AuthError::AccessToken(VerifyError::Malformed(_)) => {
             Answer::new(Code::TokenMalformed, "The access token is not a token.")
@@ -335,13 +349,12 @@ fn auth_answer(error: &AuthError) -> Answer {
             Code::RefreshExpired,
             "You have been away for long. Sign in again.",
         ),
-        AuthError::RefreshReused => Answer::new(
-            Code::RefreshReused,
-            "This sign-in was used from two places, so it was ended for safety. Sign in again.",
-        ),
+        AuthError::RefreshReused => {
+            Answer::new(Code::RefreshReused, EndReason::ReuseDetected.sentence())
+        }
         AuthError::SessionEnded(reason) => Answer {
             end_reason: Some(*reason),
-            ..Answer::new(Code::SessionEnded, end_sentence(*reason))
+            ..Answer::new(Code::SessionEnded, reason.sentence())
         },
         AuthError::CsrfMissing => Answer::new(
             Code::CsrfMissing,
@@ -355,6 +368,8 @@ fn auth_answer(error: &AuthError) -> Answer {
             Answer::new(Code::UsernameTaken, "Someone else has this username.")
         }
         AuthError::NoSuchUser => Answer::new(Code::NotFound, "There is no such user."),
+        AuthError::NoSuchSession => Answer::new(Code::NotFound, "You have no such session."),
+        AuthError::NoSuchKey => Answer::new(Code::NotFound, "There is no such signing key."),
         AuthError::Overloaded { retry_after } => {
             Answer::new(Code::Overloaded, "The service is busy. Try again shortly.")
                 .retry_after(*retry_after)
@@ -365,22 +380,6 @@ fn auth_answer(error: &AuthError) -> Answer {
         )
         .retry_after(STORAGE_RETRY_AFTER),
         AuthError::Store(StoreError::Corrupt(_)) => answer(&ApiError::Internal),
-    }
-}
-
-/// The end of a session, told to its user.
-fn end_sentence(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Logout => "You have signed out. Sign in again.",
-        EndReason::Expired => "The session has reached its end. Sign in again.",
-        EndReason::ReuseDetected => {
-            "This sign-in was used from two places, so it was ended for safety. Sign in again."
-        }
-        EndReason::ReplacedByLogin => "Someone signed in anew in this browser. Sign in again.",
-        EndReason::PasswordChanged => "The password was changed. Sign in with the new one.",
-        EndReason::UserDeactivated => "This account is switched off.",
-        EndReason::UserDeleted => "This account does not exist any more.",
-        EndReason::RolesChanged => "Your rights were changed. Sign in again.",
     }
 }
 
@@ -482,8 +481,10 @@ mod tests {
     #[test]
     fn every_end_reason_is_explained_in_the_docs() {
         let reference = include_str!("../../../docs/api.md");
-        for reason in EndReason::ALL {
-            assert!(reference.contains(&format!("`{reason}`")), "{reason}");
-        }
+        let table = end_reason_reference();
+        assert!(
+            reference.contains(&table),
+            "docs/api.md should contain:\n{table}"
+        );
     }
 }

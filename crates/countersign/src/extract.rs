@@ -6,6 +6,7 @@ use axum::RequestExt as _;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
 use countersign_core::auth::CurrentUser;
+use countersign_core::error::AuthError;
 use countersign_core::validation::{FieldError, ValidationError};
 use countersign_token::json;
 use http::request::Parts;
@@ -278,7 +279,7 @@ impl FromRequestParts<Arc<AppState>> for Authenticated {
         state: &Arc<AppState>,
     ) -> Result<Self, ApiError> {
         let settings = &state.settings;
-        let token = bearer(settings, &parts.headers)?.ok_or(ApiError::CredentialsMissing)?;
+        let token = bearer(settings, &parts.headers)?.ok_or(AuthError::CredentialsMissing)?;
         let current = state.auth.authenticate(token).await?;
         let unsafe_method = !matches!(parts.method, Method::GET | Method::HEAD);
         if unsafe_method && settings.csrf_for_bearer {

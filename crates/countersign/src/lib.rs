@@ -29,4 +29,4 @@ pub use countersign_core as core;
 pub use error::{ErrorCode, FieldProblem, Problem};
 pub use openapi::openapi;
 pub use origin::{InvalidOrigin, Origin};
-pub use settings::HttpSettings;
+pub use settings::{FeedToken, HttpSettings};

@@ -9,8 +9,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, OpenApi};
 use utoipa::{Modify, OpenApi as _};
 
-use crate::api::{csrf, login, logout, refresh, user, well_known};
-use crate::error::{FieldProblem, Problem, error_reference};
+use crate::api::{csrf, login, logout, password, refresh, revocations, sessions, user, well_known};
+use crate::error::{FieldProblem, Problem, end_reason_reference, error_reference};
 use crate::settings::HttpSettings;
 use crate::state::AppState;
 
@@ -31,13 +31,18 @@ use crate::state::AppState;
         logout::logout,
         user::get_user,
         user::update_user,
+        password::change_password,
+        sessions::list_sessions,
+        sessions::end_session,
         well_known::json_web_key_set,
         well_known::authorization_server_metadata,
+        revocations::revocations,
     ),
     components(schemas(Problem, FieldProblem)),
     tags(
         (name = "Sign in and out", description = "From password to session, and its end."),
         (name = "User", description = "Who is signed in."),
+        (name = "Sessions", description = "Where the user is signed in."),
         (name = "Discovery", description = "What resource servers and clients need to know."),
     ),
     servers((url = "/", description = "This service")),
@@ -51,6 +56,8 @@ pub fn openapi(settings: &HttpSettings) -> OpenApi {
     let text = description.info.description.get_or_insert_default();
     text.push_str("\n\n## Errors\n\n");
     text.push_str(&error_reference());
+    text.push_str("\n\n## Why sessions end\n\n");
+    text.push_str(&end_reason_reference());
     description
 }
 
@@ -72,8 +79,15 @@ impl Modify for CredentialSchemes<'_> {
             .bearer_format("JWT")
             .description(Some("The access token, kept in the page's memory."))
             .build();
+        let feed = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "What resource servers show, if `revocations.token` is set.",
+            ))
+            .build();
         let schemes = [
             ("accessToken", SecurityScheme::Http(bearer)),
+            ("feedToken", SecurityScheme::Http(feed)),
             (
                 "refreshCookie",
                 SecurityScheme::ApiKey(ApiKey::Cookie(cookie)),

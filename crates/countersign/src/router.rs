@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
-use crate::api::{csrf, health, login, logout, refresh, user, well_known};
+use crate::api::{
+    csrf, health, login, logout, password, refresh, revocations, sessions, user, well_known,
+};
 use crate::state::AppState;
 use crate::{api_page, error, layers, openapi};
 
@@ -18,11 +20,15 @@ pub(crate) fn public(state: Arc<AppState>) -> Router {
         .route("/users/logout", post(logout::logout))
         .route("/users/csrf", get(csrf::csrf))
         .route("/users/user", get(user::get_user).patch(user::update_user))
+        .route("/users/password", post(password::change_password))
+        .route("/users/sessions", get(sessions::list_sessions))
+        .route("/users/sessions/{id}", delete(sessions::end_session))
         .route("/.well-known/jwks.json", get(well_known::json_web_key_set))
         .route(
             "/.well-known/oauth-authorization-server",
             get(well_known::authorization_server_metadata),
         )
+        .route("/.well-known/revocations", get(revocations::revocations))
         .route("/openapi.json", get(openapi::openapi_json))
         .route("/", get(api_page::home))
         .route("/docs", get(api_page::page))

@@ -1,8 +1,10 @@
 //! What the HTTP face needs to know of its surroundings.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use subtle::ConstantTimeEq as _;
 
 use crate::cookies::CookieSettings;
 use crate::origin::Origin;
@@ -24,6 +26,30 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether TLS ends in this process, so that every request has come over it.
     pub tls_ends_here: bool,
+    /// What the revocation feed is given for only; `None`: it is for everybody, like the public keys.
+    pub revocations_token: Option<FeedToken>,
+}
+
+/// What resource servers show for the revocation feed. `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct FeedToken(String);
+
+impl FeedToken {
+    /// Takes what an operator gave.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether this is the one. Constant time.
+    pub(crate) fn is(&self, shown: &str) -> bool {
+        self.0.as_bytes().ct_eq(shown.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for FeedToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("FeedToken(redacted)")
+    }
 }
 
 impl HttpSettings {
@@ -37,6 +63,7 @@ impl HttpSettings {
             header_schemes: vec!["Bearer".to_owned()],
             trusted_proxies: Vec::new(),
             tls_ends_here: false,
+            revocations_token: None,
         }
     }
 

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{Auth, Grant};
+use super::{Auth, Grant, tell_ended};
 use crate::audit::{Caller, Event, LoginRefusal};
 use crate::error::AuthError;
 use crate::password::{EncodedPassword, Overloaded, Password, Verdict};
 use crate::session::{Generation, Session, SessionId};
 use crate::store::{OpenOutcome, OpenSession};
-use crate::user::{MAX_USERNAME_CHARACTERS, User, UserId, Username};
+use crate::user::{MAX_USERNAME_CHARACTERS, UserId, Username};
 
 /// What a login presents.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ impl Auth {
     /// [`AuthError::InvalidCredentials`], [`AuthError::UserInactive`] (only after the right
     /// password), [`AuthError::Overloaded`], or the store's.
     pub async fn login(&self, login: Login<'_>, caller: Caller) -> Result<Grant, AuthError> {
+        // The access token is signed with the keys as they stand.
+        self.catch_up().await?;
         // A name that no user can have, however it is composed, is not normalised: that takes time by
         // its length.
         let longest = 4 * MAX_USERNAME_CHARACTERS;
@@ -87,11 +89,12 @@ impl Auth {
             verified,
             upgraded,
             replaced,
+            most: self.settings.max_sessions_per_user,
         };
         let outcome = self.store.open_session(&opening).await?;
         let session = opening.session;
-        let user: User = match outcome {
-            OpenOutcome::Opened(user) => user,
+        let (user, ended) = match outcome {
+            OpenOutcome::Opened { user, ended } => (user, ended),
             OpenOutcome::Inactive => {
                 return Err(refused(Some(session.user_id), LoginRefusal::Inactive));
             }
@@ -107,6 +110,7 @@ impl Auth {
             session: session.id,
         }
         .tell();
+        tell_ended(&ended);
         if is_upgraded {
             Event::PasswordUpgraded { user: user.id }.tell();
         }

@@ -1,14 +1,16 @@
-//! Logout: a session ends because its user says so.
+//! Logout: sessions end because their user says so.
 
-use super::{Auth, session_of};
-use crate::audit::Event;
+use super::authenticate::session_of;
+use super::{Auth, tell_ended};
 use crate::error::AuthError;
-use crate::session::{EndReason, EndedBy, SessionEnd, SessionId};
+use crate::session::{EndReason, EndedBy, SessionId};
 use crate::user::UserId;
 
 /// What a logout presents: either credential, or both, or none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Logout<'a> {
+    /// Which sessions shall end.
+    pub scope: LogoutScope,
     /// The refresh token from the cookie.
     pub refresh_token: Option<&'a str>,
     /// The access token from the header.
@@ -17,15 +19,70 @@ pub struct Logout<'a> {
     pub csrf_shown: Option<&'a str>,
 }
 
+/// Which of a user's sessions a logout ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogoutScope {
+    /// The session of the credential.
+    #[default]
+    Local,
+    /// Every other one.
+    Others,
+    /// Every one.
+    Global,
+}
+
+impl LogoutScope {
+    /// Every scope.
+    pub const ALL: [Self; 3] = [Self::Local, Self::Others, Self::Global];
+
+    /// The word for it.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Others => "others",
+            Self::Global => "global",
+        }
+    }
+
+    /// The scope that a word names.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.code() == code)
+    }
+}
+
+/// A session named by a genuine credential, and whose it is.
+type Named = (SessionId, UserId);
+
 impl Auth {
-    /// Ends the session of every credential presented. Saying it twice is as good as once.
+    /// Ends sessions.
     ///
-    /// Whoever has no credential, or only a dead refresh token, is signed out already.
+    /// Of [`LogoutScope::Local`] saying it twice is as good as once, and whoever has no credential, or
+    /// only a dead refresh token, is signed out already. The other scopes reach beyond the session of
+    /// the credential, so that must be alive: whoever finds an old refresh token cannot sign a person
+    /// out everywhere.
     ///
     /// # Errors
     /// [`AuthError::CsrfMissing`] or [`AuthError::CsrfInvalid`] for a live credential;
-    /// [`AuthError::AccessToken`] if a bad access token is all there is; or the store's.
+    /// [`AuthError::AccessToken`] if a bad access token is all there is; with a scope beyond the
+    /// session also [`AuthError::CredentialsMissing`] and what [`Auth::authenticate`] or
+    /// [`Auth::refresh`] say of the credential; or the store's.
     pub async fn logout(&self, logout: Logout<'_>) -> Result<(), AuthError> {
+        match logout.scope {
+            LogoutScope::Local => self.logout_here(logout).await,
+            LogoutScope::Others => {
+                let (session, user) = self.live_session(logout).await?;
+                self.end_all(user, Some(session), EndReason::RevokedByUser)
+                    .await
+            }
+            LogoutScope::Global => {
+                let (_, user) = self.live_session(logout).await?;
+                self.end_all(user, None, EndReason::Logout).await
+            }
+        }
+    }
+
+    /// Ends the session of every credential presented.
+    async fn logout_here(&self, logout: Logout<'_>) -> Result<(), AuthError> {
         let from_cookie = logout
             .refresh_token
             .and_then(|token| self.read_refresh_token(token).ok())
@@ -37,27 +94,47 @@ impl Auth {
             Some(Err(error)) => return Err(error),
         };
         let from_header = from_header.filter(|named| Some(*named) != from_cookie);
-        let sessions: Vec<(SessionId, UserId)> =
-            [from_cookie, from_header].into_iter().flatten().collect();
+        let sessions: Vec<Named> = [from_cookie, from_header].into_iter().flatten().collect();
         for (session, _) in &sessions {
             self.check_csrf(*session, logout.csrf_shown)?;
         }
         for (session, user) in sessions {
-            let by = EndedBy::User(user);
-            let end = SessionEnd {
-                reason: EndReason::Logout,
-                at: self.clock.now(),
-                by,
-            };
-            if self.store.end_session(session, end).await? {
-                Event::SessionEnded {
-                    user,
-                    session,
-                    reason: EndReason::Logout,
-                }
-                .tell();
-            }
+            let end = self.end_now(EndReason::Logout, EndedBy::User(user));
+            self.end_session(session, user, end).await?;
         }
+        Ok(())
+    }
+
+    /// The live session of the credential presented: the access token's, or else the cookie's.
+    async fn live_session(&self, logout: Logout<'_>) -> Result<Named, AuthError> {
+        let from_header = match logout.access_token {
+            None => None,
+            Some(token) => match self.authenticate(token).await {
+                Ok(current) => Some((current.session(), current.user().id)),
+                Err(AuthError::AccessToken(_)) if logout.refresh_token.is_some() => None,
+                Err(error) => return Err(error),
+            },
+        };
+        if let Some(named) = from_header {
+            self.check_csrf(named.0, logout.csrf_shown)?;
+            return Ok(named);
+        }
+        let token = logout.refresh_token.ok_or(AuthError::CredentialsMissing)?;
+        let presented = self.read_refresh_token(token)?;
+        self.check_csrf(presented.session(), logout.csrf_shown)?;
+        let (session, user) = self.usable_session(&presented).await?.session_and_user();
+        Ok((session.id, user.id))
+    }
+
+    async fn end_all(
+        &self,
+        user: UserId,
+        spared: Option<SessionId>,
+        reason: EndReason,
+    ) -> Result<(), AuthError> {
+        let end = self.end_now(reason, EndedBy::User(user));
+        let ended = self.store.end_sessions(user, spared, end).await?;
+        tell_ended(&ended);
         Ok(())
     }
 }

@@ -3,33 +3,48 @@
 //!
 //! Only this room opens sessions and signs tokens, through one function each.
 
+mod authenticate;
+mod keys;
+mod knowing;
 mod login;
 mod logout;
+mod password;
 mod refresh;
+mod revocations;
+mod sessions;
+mod upkeep;
 mod users;
 
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use countersign_token::{AccessClaims, VerifiedToken, Verifier};
+use countersign_token::{AccessClaims, Verifier};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tokio::sync::Mutex;
 
 use crate::audit::Event;
 use crate::clock::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
-use crate::keys::{AccessToken, KeyRing, PublicKeys, SigningAlgorithm};
+use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
+use crate::known::{self, Known};
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy};
 use crate::refresh_token::{RefreshToken, RefreshTokens, unix_seconds};
-use crate::secrets::RootSecret;
-use crate::session::{EndReason, Session, SessionId, SessionLimits, saturating_add};
-use crate::store::SharedStore;
+use crate::secrets::RootSecrets;
+use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
+use crate::store::{SharedStore, Watcher};
 use crate::user::User;
 
+pub use self::authenticate::CurrentUser;
+pub use self::keys::{KeyRotation, SigningKeyStatus};
 pub use self::login::Login;
-pub use self::logout::Logout;
+pub use self::logout::{Logout, LogoutScope};
+pub use self::password::ChangePassword;
+pub use self::revocations::RevocationFeed;
+pub use self::upkeep::UpkeepReport;
 pub use self::users::NewAccount;
 
 /// How tokens are made.
@@ -114,13 +129,43 @@ impl UserClaim {
     }
 }
 
+/// How long signing keys live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyTimes {
+    /// How long a key signs.
+    pub rotate_every: Duration,
+    /// How long before that it is published; at least [`KeySchedule::LEAST_PUBLISH_BEFORE`], or
+    /// resource servers meet tokens of a key that they do not know.
+    pub publish_before: Duration,
+}
+
+impl Default for KeyTimes {
+    fn default() -> Self {
+        let KeySchedule {
+            rotate_every,
+            publish_before,
+            ..
+        } = KeySchedule::default();
+        Self {
+            rotate_every,
+            publish_before,
+        }
+    }
+}
+
 /// Everything that governs the use cases.
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
     /// How tokens are made.
     pub tokens: TokenSettings,
+    /// How long signing keys live.
+    pub keys: KeyTimes,
     /// How long sessions last.
     pub sessions: SessionLimits,
+    /// How many sessions a user may have at once; `None`: any number.
+    pub max_sessions_per_user: Option<NonZeroU32>,
+    /// How long an ended session is kept, to tell its client and its user why it ended.
+    pub keep_ended_sessions: Duration,
     /// Which new passwords are accepted.
     pub passwords: PasswordPolicy,
     /// How passwords are hashed.
@@ -132,7 +177,10 @@ impl Default for AuthSettings {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             tokens: TokenSettings::default(),
+            keys: KeyTimes::default(),
             sessions: SessionLimits::default(),
+            max_sessions_per_user: None,
+            keep_ended_sessions: Duration::from_hours(30 * 24),
             passwords: PasswordPolicy::default(),
             hashing: HashingSettings {
                 cost: Argon2Cost::default(),
@@ -163,10 +211,17 @@ pub struct Auth {
     store: SharedStore,
     settings: AuthSettings,
     passwords: PasswordHasher,
-    keys: KeyRing,
+    key_keeper: KeyKeeper,
+    keys: RwLock<Arc<KeyRing>>,
     verifier: Verifier,
     refresh_tokens: RefreshTokens,
     csrf: CsrfKey,
+    known: Arc<Known>,
+    /// Held by the one who reads the store anew, so that the others need not.
+    catching_up: Mutex<()>,
+    revocation_feed: RwLock<Option<Arc<RevocationFeed>>>,
+    /// The session after which the next round of upkeep goes on.
+    swept_to: std::sync::Mutex<Option<SessionId>>,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
 }
@@ -178,15 +233,15 @@ impl Auth {
     /// Opens the service over a store, and makes the first signing key if there is none.
     ///
     /// # Errors
-    /// The store's, or that the stored signing keys cannot be opened with this root secret.
+    /// The store's, or that the stored signing keys cannot be opened with these root secrets.
     pub async fn start(
         store: SharedStore,
-        root: &RootSecret,
+        roots: impl Into<RootSecrets>,
         settings: AuthSettings,
     ) -> Result<Self, StoreError> {
         Self::start_with(
             store,
-            root,
+            roots,
             settings,
             Arc::new(SystemClock),
             Arc::new(SystemRandomness),
@@ -200,14 +255,20 @@ impl Auth {
     /// As [`Auth::start`].
     pub async fn start_with(
         store: SharedStore,
-        root: &RootSecret,
+        roots: impl Into<RootSecrets>,
         settings: AuthSettings,
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
     ) -> Result<Self, StoreError> {
+        let roots = roots.into();
         let tokens = &settings.tokens;
-        let keys =
-            KeyRing::open(&*store, root, &tokens.algorithm, clock.now(), &*randomness).await?;
+        let schedule = KeySchedule {
+            rotate_every: settings.keys.rotate_every,
+            publish_before: settings.keys.publish_before,
+            access_lifetime: tokens.access_lifetime,
+        };
+        let key_keeper = KeyKeeper::new(&roots, tokens.algorithm.clone(), schedule);
+        let keys = keys::open(&*store, &key_keeper, clock.now(), &*randomness).await?;
         let verifier = tokens
             .audience
             .iter()
@@ -218,17 +279,28 @@ impl Auth {
             .keys(keys.verifying_keys())
             .cache_capacity(VERIFIED_TOKENS_REMEMBERED)
             .build();
-        Ok(Self {
+        let retention = tokens.access_lifetime + tokens.leeway + known::ALLOWANCE;
+        let known = Arc::new(Known::new(retention));
+        let watcher: Arc<dyn Watcher> = known.clone();
+        store.watch(&watcher);
+        let auth = Self {
             passwords: PasswordHasher::start(settings.hashing, Arc::clone(&randomness)),
-            refresh_tokens: RefreshTokens::new(root, &tokens.issuer),
-            csrf: CsrfKey::derive(root),
-            keys,
+            refresh_tokens: RefreshTokens::new(&roots, &tokens.issuer),
+            csrf: CsrfKey::derive(&roots),
+            key_keeper,
+            keys: RwLock::new(Arc::new(keys)),
             verifier,
+            known,
+            catching_up: Mutex::new(()),
+            revocation_feed: RwLock::new(None),
+            swept_to: std::sync::Mutex::new(None),
             store,
             settings,
             clock,
             randomness,
-        })
+        };
+        auth.catch_up().await?;
+        Ok(auth)
     }
 
     /// The settings in force.
@@ -236,48 +308,13 @@ impl Auth {
         &self.settings
     }
 
-    /// The public keys, as served to resource servers.
-    pub fn public_keys(&self) -> &PublicKeys {
-        self.keys.public()
-    }
-
     /// Whether the store answers.
     ///
     /// # Errors
     /// The store's.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.store.check().await
-    }
-
-    /// Who an access token speaks for, as of now: the token is verified, its session has not ended
-    /// and its user may sign in.
-    ///
-    /// # Errors
-    /// [`AuthError::AccessToken`], [`AuthError::SessionEnded`], or the store's.
-    pub async fn authenticate(&self, access_token: &str) -> Result<CurrentUser, AuthError> {
-        let token = self.verify(access_token)?;
-        let id = session_of(&token)?;
-        let Some((session, user)) = self.store.find_session(id).await? else {
-            return Err(AuthError::SessionEnded(EndReason::Expired));
-        };
-        let user = live_user(&session, user)?;
-        Ok(CurrentUser {
-            user,
-            session: id,
-            token,
-        })
-    }
-
-    fn verify(&self, access_token: &str) -> Result<VerifiedToken, AuthError> {
-        self.verifier
-            .verify_at(access_token, unix_seconds(self.clock.now()))
-            .inspect_err(|error| {
-                Event::AccessTokenRefused {
-                    reason: error.reason(),
-                }
-                .tell();
-            })
-            .map_err(AuthError::AccessToken)
+        self.store.check().await?;
+        self.catch_up().await.map(drop)
     }
 
     /// The CSRF token for whoever presents this refresh token; without a genuine one, a token that
@@ -298,7 +335,7 @@ impl Auth {
     pub fn check_csrf(&self, session: SessionId, shown: Option<&str>) -> Result<(), AuthError> {
         let problem = match shown {
             None => AuthError::CsrfMissing,
-            Some(shown) if self.csrf.token(session).matches(shown) => return Ok(()),
+            Some(shown) if self.csrf.accepts(session, shown) => return Ok(()),
             Some(_) => AuthError::CsrfInvalid,
         };
         Event::CsrfRefused { session }.tell();
@@ -308,8 +345,9 @@ impl Auth {
     /// Signs an access token and derives the other two: the one place where tokens are made.
     fn grant(&self, session: &Session, user: User, now: Timestamp) -> Grant {
         let settings = &self.settings;
-        let expires_at = saturating_add(now, settings.tokens.access_lifetime)
-            .min(session.absolute_limit(&settings.sessions));
+        let refresh_expires_at = session.refresh_expires_at(&settings.sessions);
+        let expires_at =
+            saturating_add(now, settings.tokens.access_lifetime).min(refresh_expires_at);
         let csrf_token = self.csrf.token(session.id);
         let mut token_id = [0; 16];
         self.randomness.fill(&mut token_id);
@@ -327,18 +365,22 @@ impl Auth {
         };
         let expires_in = Duration::from_secs(claims.exp.get().saturating_sub(claims.iat.get()));
         let refresh_token = self.refresh_tokens.derive(session, &settings.sessions);
-        let refresh_expires_at = session.refresh_expires_at(&settings.sessions);
         let cookies_live = session
             .remember
             .then(|| refresh_expires_at.duration_since(now).unsigned_abs());
         Grant {
-            access_token: self.keys.sign(&claims),
+            access_token: self.keys().sign(&claims),
             expires_in,
             csrf_token,
             refresh_token,
             cookies_live,
             user,
         }
+    }
+
+    /// The key ring as last read from the store.
+    fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn user_claims(&self, user: &User) -> Map<String, Value> {
@@ -355,31 +397,6 @@ impl fmt::Debug for Auth {
             .debug_struct("Auth")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
-    }
-}
-
-/// Who calls, after proof. Only [`Auth::authenticate`] makes one.
-#[derive(Debug, Clone)]
-pub struct CurrentUser {
-    user: User,
-    session: SessionId,
-    token: VerifiedToken,
-}
-
-impl CurrentUser {
-    /// The user as of now.
-    pub fn user(&self) -> &User {
-        &self.user
-    }
-
-    /// The session that the token belongs to.
-    pub fn session(&self) -> SessionId {
-        self.session
-    }
-
-    /// The token's claims.
-    pub fn claims(&self) -> &AccessClaims {
-        &self.token
     }
 }
 
@@ -401,23 +418,14 @@ pub struct Grant {
     pub user: User,
 }
 
-/// The session that a token of ours names.
-fn session_of(token: &AccessClaims) -> Result<SessionId, AuthError> {
-    // We sign no other: a name that is none belongs to a session that is no more.
-    token
-        .sid
-        .parse()
-        .map_err(|_| AuthError::SessionEnded(EndReason::Expired))
-}
-
-/// The user of a session, if both are alive.
-fn live_user(session: &Session, user: Option<User>) -> Result<User, AuthError> {
-    if let Some(end) = session.end {
-        return Err(AuthError::SessionEnded(end.reason));
-    }
-    match user {
-        None => Err(AuthError::SessionEnded(EndReason::UserDeleted)),
-        Some(user) if !user.is_active => Err(AuthError::SessionEnded(EndReason::UserDeactivated)),
-        Some(user) => Ok(user),
+/// Tells of sessions that ended, one event each.
+fn tell_ended(ended: &[EndedSession]) {
+    for session in ended {
+        Event::SessionEnded {
+            user: session.user,
+            session: session.id,
+            reason: session.end.reason,
+        }
+        .tell();
     }
 }

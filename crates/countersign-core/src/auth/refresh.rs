@@ -1,17 +1,35 @@
 //! Refresh: a refresh token becomes its successor and a new access token.
 
-use super::{Auth, Grant, live_user};
+use super::authenticate::live_user;
+use super::{Auth, Grant};
 use crate::audit::Event;
 use crate::error::{AuthError, StoreError};
 use crate::refresh_token::{PresentedRefreshToken, RefreshTokenError};
 use crate::rotation::{Decision, decide};
-use crate::session::{EndReason, EndedBy, Session, SessionEnd};
+use crate::session::{EndReason, EndedBy, Session, SessionId};
 use crate::store::Rotation;
+use crate::user::User;
 
 /// How often a lost race is decided again. Each loss means that someone else's rotation of this very
 /// session was committed, after which the next decision is a replay; a second loss is rare, a fourth
 /// means that the store contradicts itself.
 const ATTEMPTS: usize = 4;
+
+/// A session that the presented refresh token may go on with.
+pub(super) enum Usable {
+    /// The token is the current one.
+    Current(Session, User),
+    /// The token is the one before, within the grace.
+    Previous(Session, User),
+}
+
+impl Usable {
+    pub(super) fn session_and_user(self) -> (Session, User) {
+        match self {
+            Self::Current(session, user) | Self::Previous(session, user) => (session, user),
+        }
+    }
+}
 
 impl Auth {
     /// Rotates a session's refresh token, or replays the last rotation within the grace.
@@ -27,6 +45,8 @@ impl Auth {
     ) -> Result<Grant, AuthError> {
         let presented = self.read_refresh_token(refresh_token)?;
         self.check_csrf(presented.session(), csrf_shown)?;
+        // The new access token is signed with the keys as they stand.
+        self.catch_up().await?;
         for _ in 0..ATTEMPTS {
             if let Some(grant) = self.advance(&presented).await? {
                 return Ok(grant);
@@ -41,11 +61,7 @@ impl Auth {
         refresh_token: &str,
     ) -> Result<PresentedRefreshToken, AuthError> {
         let refuse = |reason, error| {
-            Event::RefreshRefused {
-                reason,
-                session: None,
-            }
-            .tell();
+            tell_refused(reason, None);
             error
         };
         self.refresh_tokens
@@ -58,54 +74,20 @@ impl Auth {
 
     /// Reads the session, decides, and does it. `None`: another rotation came between; decide again.
     async fn advance(&self, presented: &PresentedRefreshToken) -> Result<Option<Grant>, AuthError> {
-        let id = presented.session();
-        let found = self.store.find_session(id).await?;
-        let Some((session, user)) = found.filter(|(s, _)| s.user_id == presented.user()) else {
-            Event::RefreshRefused {
-                reason: "unknown_session",
-                session: Some(id),
+        let (session, user) = match self.usable_session(presented).await? {
+            Usable::Current(session, user) => (session, user),
+            Usable::Previous(session, user) => {
+                Event::RefreshReplayed {
+                    user: user.id,
+                    session: session.id,
+                }
+                .tell();
+                return Ok(Some(self.grant(&session, user, self.clock.now())));
             }
-            .tell();
-            return Err(AuthError::RefreshInvalid);
         };
         let now = self.clock.now();
-        let limits = &self.settings.sessions;
-        let decision = decide(&session, presented.generation(), now, limits);
-        if let Decision::Ended(reason) = decision {
-            return Err(over(&session, reason));
-        }
-        if decision == Decision::Reuse {
-            let by = EndedBy::Service;
-            let end = SessionEnd {
-                reason: EndReason::ReuseDetected,
-                at: now,
-                by,
-            };
-            self.store.end_session(id, end).await?;
-            Event::RefreshReused {
-                user: session.user_id,
-                session: id,
-            }
-            .tell();
-            return Err(AuthError::RefreshReused);
-        }
-        let user = live_user(&session, user).inspect_err(|_| {
-            Event::RefreshRefused {
-                reason: "user_gone",
-                session: Some(id),
-            }
-            .tell();
-        })?;
-        if decision == Decision::Replay {
-            Event::RefreshReplayed {
-                user: user.id,
-                session: id,
-            }
-            .tell();
-            return Ok(Some(self.grant(&session, user, now)));
-        }
         let rotation = Rotation {
-            session: id,
+            session: session.id,
             from: session.generation,
             at: now,
         };
@@ -114,7 +96,7 @@ impl Auth {
         }
         Event::SessionRefreshed {
             user: user.id,
-            session: id,
+            session: session.id,
         }
         .tell();
         let rotated = Session {
@@ -124,13 +106,54 @@ impl Auth {
         };
         Ok(Some(self.grant(&rotated, user, now)))
     }
+
+    /// The session of a refresh token that may still be used. One that was superseded ends the session.
+    pub(super) async fn usable_session(
+        &self,
+        presented: &PresentedRefreshToken,
+    ) -> Result<Usable, AuthError> {
+        let id = presented.session();
+        let Some((session, user)) = self.store.find_session(id).await? else {
+            tell_refused("unknown_session", Some(id));
+            return Err(AuthError::RefreshInvalid);
+        };
+        let (now, limits) = (self.clock.now(), &self.settings.sessions);
+        let decision = decide(&session, presented.generation(), now, limits);
+        match decision {
+            Decision::Ended(reason) => {
+                if session.end.is_none() {
+                    // A limit has passed: noted, so that no clock that is set back undoes it.
+                    let end = self.end_now(reason, EndedBy::Service);
+                    self.end_session(id, session.user_id, end).await?;
+                }
+                tell_refused(reason.code(), Some(id));
+                return Err(AuthError::SessionEnded(reason));
+            }
+            Decision::Reuse => {
+                let end = self.end_now(EndReason::ReuseDetected, EndedBy::Service);
+                if !self.end_session(id, session.user_id, end).await? {
+                    // Someone else has ended it since it was read: that end stands.
+                    return Err(self.ended_meanwhile(id).await?);
+                }
+                Event::RefreshReused {
+                    user: session.user_id,
+                    session: id,
+                }
+                .tell();
+                return Err(AuthError::RefreshReused);
+            }
+            Decision::Rotate | Decision::Replay => {}
+        }
+        let user =
+            live_user(&session, user).inspect_err(|_| tell_refused("user_gone", Some(id)))?;
+        Ok(if decision == Decision::Rotate {
+            Usable::Current(session, user)
+        } else {
+            Usable::Previous(session, user)
+        })
+    }
 }
 
-fn over(session: &Session, reason: EndReason) -> AuthError {
-    Event::RefreshRefused {
-        reason: reason.code(),
-        session: Some(session.id),
-    }
-    .tell();
-    AuthError::SessionEnded(reason)
+fn tell_refused(reason: &'static str, session: Option<SessionId>) {
+    Event::RefreshRefused { reason, session }.tell();
 }

@@ -1,6 +1,6 @@
 //! Users: made and changed from the command line and the admin site, and by themselves.
 
-use super::{Auth, CurrentUser};
+use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::{AuthError, StoreError};
 use crate::password::{EncodedPassword, Password, PasswordOwner};
@@ -71,6 +71,14 @@ impl Auth {
         found.map(|found| found.user).ok_or(AuthError::NoSuchUser)
     }
 
+    /// The user of this number, unless deleted.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn find_user_by_id(&self, id: UserId) -> Result<Option<User>, AuthError> {
+        Ok(self.store.find_user(id).await?)
+    }
+
     /// Users by id.
     ///
     /// # Errors
@@ -114,12 +122,7 @@ impl Auth {
         password: Password,
         by: EndedBy,
     ) -> Result<User, AuthError> {
-        let owner = PasswordOwner {
-            username: &user.username,
-            email: &user.email,
-            privileged: user.is_staff || user.is_superuser,
-        };
-        let encoded = self.new_password(password, owner).await?;
+        let encoded = self.new_password(password, PasswordOwner::of(user)).await?;
         let changed = self
             .change(user.id, AccountChangeKind::Password(encoded), by)
             .await?;
@@ -178,10 +181,10 @@ impl Auth {
             at: self.clock.now(),
             by,
         };
-        if !self.store.delete_user(user, ending).await? {
-            return Err(AuthError::NoSuchUser);
-        }
+        let ended = self.store.delete_user(user, ending).await?;
+        let ended = ended.ok_or(AuthError::NoSuchUser)?;
         Event::UserDeleted { user }.tell();
+        tell_ended(&ended);
         Ok(())
     }
 
@@ -196,10 +199,10 @@ impl Auth {
             by,
         };
         let change = AccountChange { user, kind, ending };
-        self.store
-            .change_account(&change)
-            .await?
-            .ok_or(AuthError::NoSuchUser)
+        let changed = self.store.change_account(&change).await?;
+        let changed = changed.ok_or(AuthError::NoSuchUser)?;
+        tell_ended(&changed.ended);
+        Ok(changed.user)
     }
 
     async fn new_password(

@@ -4,6 +4,7 @@
 //! refused.
 
 use crate::password::Password;
+use crate::user::User;
 use crate::validation::{FieldError, ValidationError};
 
 /// What a new password is held against.
@@ -15,6 +16,17 @@ pub struct PasswordOwner<'a> {
     pub email: &'a str,
     /// Whether the user is staff or a superuser, who need longer passwords.
     pub privileged: bool,
+}
+
+impl<'a> PasswordOwner<'a> {
+    /// An existing user.
+    pub fn of(user: &'a User) -> Self {
+        Self {
+            username: &user.username,
+            email: &user.email,
+            privileged: user.is_staff || user.is_superuser,
+        }
+    }
 }
 
 /// The rules for new passwords.

@@ -13,16 +13,18 @@ use std::sync::Arc;
 
 use countersign_token::Algorithm;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use super::{
-    AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, OpenOutcome,
-    OpenSession, Rotation, SealedSigningKey, Store, UserQuery,
+    AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, Listener,
+    OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey,
+    SessionQuery, SessionSweep, Store, Swept, UserQuery,
 };
 use crate::clock::SystemRandomness;
 use crate::password::EncodedPassword;
-use crate::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
+use crate::session::{
+    EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
+};
 use crate::user::{Email, NewUser, PersonName, ProfileChange, User, UserId, Username};
 
 /// Makes one test of each case, on a fresh and empty store each.
@@ -42,14 +44,23 @@ macro_rules! store_contract {
             rotation_advances_only_from_the_current_generation
             of_many_rotations_at_once_exactly_one_wins
             an_ended_session_stays_ended_and_keeps_its_first_end
+            ending_a_users_sessions_ends_all_but_the_spared_one_and_tells_which
+            sessions_are_listed_in_pages_by_user_and_by_life
+            what_ended_since_is_listed_whoever_ended_it
+            of_too_many_sessions_those_used_least_recently_end
             a_new_password_ends_every_session_of_the_user_only
+            a_changed_password_spares_the_session_that_asked
+            a_password_changes_only_while_it_is_the_one_checked_and_the_session_lives
             deactivation_ends_sessions_and_stops_rotation
             only_changed_roles_end_sessions
             deletion_ends_sessions_and_forgets_the_user
             a_users_number_is_never_given_again
-            changes_are_told
-            the_first_signing_key_wins
-            a_new_current_key_retires_the_old
+            changes_are_told_before_they_are_answered
+            the_first_ring_of_keys_wins
+            a_ring_of_keys_changes_only_from_the_one_that_was_seen
+            one_process_at_a_time_does_upkeep
+            a_sweep_ends_what_is_past_its_limits_and_removes_what_ended_long_ago
+            a_sweep_goes_on_where_it_stopped
             a_working_store_checks_out
         );
     };
@@ -115,6 +126,7 @@ fn opening(user: &User) -> OpenSession {
         verified: password(&user.username),
         upgraded: None,
         replaced: None,
+        most: None,
     }
 }
 
@@ -122,7 +134,7 @@ async fn open(store: &dyn Store, user: &User) -> Session {
     let opening = opening(user);
     let outcome = store.open_session(&opening).await.expect("the store works");
     assert!(
-        matches!(outcome, OpenOutcome::Opened(_)),
+        matches!(outcome, OpenOutcome::Opened { .. }),
         "not opened: {outcome:?}"
     );
     opening.session
@@ -163,12 +175,16 @@ async fn change(store: &dyn Store, user: &User, kind: AccountChangeKind) {
         .expect("the user is there");
 }
 
-async fn told(changes: &mut broadcast::Receiver<Change>) -> Change {
-    let wait = std::time::Duration::from_secs(5);
-    tokio::time::timeout(wait, changes.recv())
-        .await
-        .expect("told in time")
-        .expect("not lagging")
+fn ids(sessions: &[EndedSession]) -> Vec<SessionId> {
+    let mut ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn sorted(sessions: &[&Session]) -> Vec<SessionId> {
+    let mut ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// What was made is found, with everything that was said of it.
@@ -369,8 +385,15 @@ pub async fn opening_ends_the_replaced_session_and_stores_the_upgraded_password(
         replaced: Some(before.id),
         ..opening(&ana)
     };
-    let outcome = store.open_session(&opening).await.unwrap();
-    assert!(matches!(outcome, OpenOutcome::Opened(_)));
+    let OpenOutcome::Opened { user, ended } = store.open_session(&opening).await.unwrap() else {
+        panic!("not opened")
+    };
+    assert_eq!(user.last_login, Some(start()));
+    let ended: Vec<_> = ended
+        .iter()
+        .map(|session| (session.id, session.end.reason))
+        .collect();
+    assert_eq!(ended, [(before.id, EndReason::ReplacedByLogin)]);
     assert_eq!(
         end_reason(&*store, before.id).await,
         Some(EndReason::ReplacedByLogin)
@@ -442,6 +465,139 @@ pub async fn an_ended_session_stays_ended_and_keeps_its_first_end(store: Arc<dyn
     assert!(!store.end_session(nobody, logout).await.unwrap());
 }
 
+/// Nobody else's, and those that had ended before keep their end.
+pub async fn ending_a_users_sessions_ends_all_but_the_spared_one_and_tells_which(
+    store: Arc<dyn Store>,
+) {
+    let (ana, bob) = (user(&*store, "ana").await, user(&*store, "bob").await);
+    let (one, two, three) = (
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+    );
+    let bobs = open(&*store, &bob).await;
+    let logout = by_service().because(EndReason::Logout);
+    store.end_session(three.id, logout).await.unwrap();
+
+    let end = by_service().because(EndReason::RevokedByUser);
+    let ended = store.end_sessions(ana.id, Some(one.id), end).await.unwrap();
+    let expected = EndedSession {
+        id: two.id,
+        user: ana.id,
+        end,
+    };
+    assert_eq!(ended, [expected]);
+    assert_eq!(session(&*store, two.id).await.end, Some(end));
+    assert_eq!(end_reason(&*store, one.id).await, None);
+    assert_eq!(end_reason(&*store, three.id).await, Some(EndReason::Logout));
+    assert_eq!(end_reason(&*store, bobs.id).await, None);
+
+    let rest = store.end_sessions(ana.id, None, end).await.unwrap();
+    assert_eq!(ids(&rest), [one.id]);
+    assert_eq!(store.end_sessions(ana.id, None, end).await.unwrap(), []);
+}
+
+/// In the order of their names, whole, and no more than asked for.
+pub async fn sessions_are_listed_in_pages_by_user_and_by_life(store: Arc<dyn Store>) {
+    let (ana, bob) = (user(&*store, "ana").await, user(&*store, "bob").await);
+    let (one, two) = (open(&*store, &ana).await, open(&*store, &ana).await);
+    let bobs = open(&*store, &bob).await;
+    let logout = by_service().because(EndReason::Logout);
+    store.end_session(one.id, logout).await.unwrap();
+    let list = async |user, live, after, limit| {
+        let query = SessionQuery {
+            user,
+            live,
+            after,
+            limit,
+        };
+        store.list_sessions(&query).await.unwrap()
+    };
+    let ended = Session {
+        end: Some(logout),
+        ..one.clone()
+    };
+    let all = sorted(&[&one, &two, &bobs]);
+    let of = |sessions: Vec<Session>| -> Vec<SessionId> {
+        sessions.iter().map(|session| session.id).collect()
+    };
+    assert_eq!(of(list(None, false, None, 9).await), all);
+    assert_eq!(of(list(None, false, None, 2).await), all[..2]);
+    assert_eq!(of(list(None, false, Some(all[1]), 9).await), all[2..]);
+    let anas = list(Some(ana.id), false, None, 9).await;
+    assert_eq!(anas.len(), 2);
+    assert!(anas.contains(&ended) && anas.contains(&two));
+    assert_eq!(list(Some(ana.id), true, None, 9).await, [two]);
+    assert_eq!(of(list(Some(bob.id), true, None, 9).await), [bobs.id]);
+    assert_eq!(list(Some(bob.id), true, Some(bobs.id), 9).await, []);
+}
+
+/// With why, when and by whom.
+pub async fn what_ended_since_is_listed_whoever_ended_it(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let (early, late, alive) = (
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+    );
+    for (ended, at) in [(&early, 10), (&late, 20)] {
+        let end = SessionEnd {
+            reason: EndReason::Logout,
+            at: after(at),
+            by: EndedBy::User(ana.id),
+        };
+        store.end_session(ended.id, end).await.unwrap();
+    }
+    let since = async |seconds| store.ended_since(after(seconds)).await.unwrap();
+    assert_eq!(ids(&since(0).await), sorted(&[&early, &late]));
+    let of_late = since(10).await;
+    assert_eq!(ids(&of_late), [late.id]);
+    assert_eq!(
+        (of_late[0].user, of_late[0].end.by),
+        (ana.id, EndedBy::User(ana.id))
+    );
+    assert_eq!(since(20).await, []);
+    assert_eq!(end_reason(&*store, alive.id).await, None);
+}
+
+/// In the transaction that opens the one too many.
+pub async fn of_too_many_sessions_those_used_least_recently_end(store: Arc<dyn Store>) {
+    let (ana, bob) = (user(&*store, "ana").await, user(&*store, "bob").await);
+    let bobs = open(&*store, &bob).await;
+    let (first, second) = (open(&*store, &ana).await, open(&*store, &ana).await);
+    assert!(rotate(&*store, first.id, 0).await);
+    let limited = |most| OpenSession {
+        most: std::num::NonZeroU32::new(most),
+        ..opening(&ana)
+    };
+    let opened = async |opening: &OpenSession| match store.open_session(opening).await.unwrap() {
+        OpenOutcome::Opened { ended, .. } => ended,
+        refused => panic!("not opened: {refused:?}"),
+    };
+    assert_eq!(opened(&limited(3)).await, []);
+    // The second was opened after the first, and has not been used since.
+    let ended = opened(&limited(3)).await;
+    assert_eq!(ended.len(), 1);
+    assert_ne!(ended[0].id, first.id);
+    assert_eq!(ended[0].end.reason, EndReason::TooManySessions);
+    assert_eq!(
+        end_reason(&*store, ended[0].id).await,
+        Some(EndReason::TooManySessions)
+    );
+    // A limit that was lowered holds from the next login on.
+    let last = limited(1);
+    assert_eq!(opened(&last).await.len(), 3);
+    let query = SessionQuery {
+        user: Some(ana.id),
+        live: true,
+        after: None,
+        limit: 9,
+    };
+    assert_eq!(store.list_sessions(&query).await.unwrap(), [last.session]);
+    assert_eq!(end_reason(&*store, bobs.id).await, None);
+    assert!(end_reason(&*store, second.id).await.is_some());
+}
+
 /// All of them, and nobody else's.
 pub async fn a_new_password_ends_every_session_of_the_user_only(store: Arc<dyn Store>) {
     let (ana, bob) = (user(&*store, "ana").await, user(&*store, "bob").await);
@@ -455,6 +611,79 @@ pub async fn a_new_password_ends_every_session_of_the_user_only(store: Arc<dyn S
     assert_eq!(end_reason(&*store, bobs.id).await, None);
     let stored = store.find_credentials("ana").await.unwrap().unwrap();
     assert_eq!(stored.password, password("new"));
+}
+
+fn password_change(user: &User, session: &Session) -> PasswordChange {
+    PasswordChange {
+        user: user.id,
+        session: session.id,
+        verified: password(&user.username),
+        new: password("new"),
+        ending: by_service(),
+    }
+}
+
+/// And ends the others.
+pub async fn a_changed_password_spares_the_session_that_asked(store: Arc<dyn Store>) {
+    let (ana, bob) = (user(&*store, "ana").await, user(&*store, "bob").await);
+    let (here, there) = (open(&*store, &ana).await, open(&*store, &ana).await);
+    let bobs = open(&*store, &bob).await;
+    let change = password_change(&ana, &here);
+    let PasswordOutcome::Changed(ended) = store.change_password(&change).await.unwrap() else {
+        panic!("not changed")
+    };
+    assert_eq!(ids(&ended), [there.id]);
+    assert_eq!(
+        session(&*store, there.id).await.end,
+        Some(by_service().because(EndReason::PasswordChanged))
+    );
+    assert_eq!(end_reason(&*store, here.id).await, None);
+    assert_eq!(end_reason(&*store, bobs.id).await, None);
+    let stored = store.find_credentials("ana").await.unwrap().unwrap();
+    assert_eq!(stored.password, password("new"));
+}
+
+/// Of two changes at once one wins, and whoever was signed out meanwhile changes nothing.
+pub async fn a_password_changes_only_while_it_is_the_one_checked_and_the_session_lives(
+    store: Arc<dyn Store>,
+) {
+    let ana = user(&*store, "ana").await;
+    let here = open(&*store, &ana).await;
+    let outdated = PasswordChange {
+        verified: password("other"),
+        ..password_change(&ana, &here)
+    };
+    assert_eq!(
+        store.change_password(&outdated).await.unwrap(),
+        PasswordOutcome::Outdated
+    );
+    let stored = async || {
+        store
+            .find_credentials("ana")
+            .await
+            .unwrap()
+            .unwrap()
+            .password
+    };
+    assert_eq!(stored().await, password("ana"));
+
+    let logout = by_service().because(EndReason::Logout);
+    store.end_session(here.id, logout).await.unwrap();
+    let change = password_change(&ana, &here);
+    assert_eq!(
+        store.change_password(&change).await.unwrap(),
+        PasswordOutcome::SessionOver
+    );
+    assert_eq!(stored().await, password("ana"));
+    // Nor by a session of somebody else.
+    let bob = user(&*store, "bob").await;
+    let bobs = open(&*store, &bob).await;
+    let change = password_change(&ana, &bobs);
+    assert_eq!(
+        store.change_password(&change).await.unwrap(),
+        PasswordOutcome::SessionOver
+    );
+    assert_eq!(stored().await, password("ana"));
 }
 
 /// And a session that somehow lived would not go on.
@@ -497,8 +726,9 @@ pub async fn only_changed_roles_end_sessions(store: Arc<dyn Store>) {
 pub async fn deletion_ends_sessions_and_forgets_the_user(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
     let opened = open(&*store, &ana).await;
-    assert!(store.delete_user(ana.id, by_service()).await.unwrap());
-    assert!(!store.delete_user(ana.id, by_service()).await.unwrap());
+    let ended = store.delete_user(ana.id, by_service()).await.unwrap();
+    assert_eq!(ids(&ended.expect("ana was there")), [opened.id]);
+    assert_eq!(store.delete_user(ana.id, by_service()).await.unwrap(), None);
     assert_eq!(store.find_user(ana.id).await.unwrap(), None);
     assert!(store.find_credentials("ana").await.unwrap().is_none());
     let (ended, nobody) = store
@@ -522,41 +752,71 @@ pub async fn a_users_number_is_never_given_again(store: Arc<dyn Store>) {
     assert_ne!(again.id, ana.id);
 }
 
-/// Whoever keeps a copy hears of every change that matters.
-pub async fn changes_are_told(store: Arc<dyn Store>) {
+/// Whoever keeps a copy knows of a change before the one who made it does.
+pub async fn changes_are_told_before_they_are_answered(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
-    let (one, two) = (open(&*store, &ana).await, open(&*store, &ana).await);
-    let mut changes = store.changes();
+    let mut listener = Listener::of(&*store);
+    let (one, two, three) = (
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+    );
+    // A login is a change of the user, too: the time of it is shown.
+    assert_eq!(listener.heard(), [Change::UserChanged(ana.id); 3]);
+
     let logout = by_service().because(EndReason::Logout);
     store.end_session(one.id, logout).await.unwrap();
-    assert_eq!(told(&mut changes).await, Change::SessionEnded(one.id));
+    let told = |session: &Session, end| {
+        Change::SessionEnded(EndedSession {
+            id: session.id,
+            user: ana.id,
+            end,
+        })
+    };
+    assert_eq!(listener.heard(), [told(&one, logout)]);
+    store.end_session(one.id, logout).await.unwrap();
+    assert_eq!(listener.heard(), [], "it had ended before");
+
+    store
+        .end_sessions(ana.id, Some(three.id), logout)
+        .await
+        .unwrap();
+    assert_eq!(listener.heard(), [told(&two, logout)]);
+
     change(&*store, &ana, AccountChangeKind::Active(false)).await;
-    let both = [told(&mut changes).await, told(&mut changes).await];
-    assert!(both.contains(&Change::SessionEnded(two.id)), "{both:?}");
-    assert!(both.contains(&Change::UserChanged(ana.id)), "{both:?}");
+    let heard = listener.heard();
+    let deactivated = by_service().because(EndReason::UserDeactivated);
+    assert!(heard.contains(&told(&three, deactivated)), "{heard:?}");
+    assert!(heard.contains(&Change::UserChanged(ana.id)), "{heard:?}");
+    assert_eq!(heard.len(), 2);
+
+    store
+        .swap_signing_keys(&[], &[key("one", KeyState::Current)])
+        .await
+        .unwrap();
+    assert_eq!(listener.heard(), [Change::KeysChanged]);
 }
 
-fn key(kid: &str) -> SealedSigningKey {
+fn key(kid: &str, state: KeyState) -> SealedSigningKey {
     SealedSigningKey {
         kid: kid.to_owned(),
         algorithm: Algorithm::Es256,
-        state: KeyState::Current,
+        state,
         sealed: vec![0, 1, 2, 255],
         created_at: start(),
+        state_since: after(5),
     }
 }
 
-/// Processes that start together end up with one key.
-pub async fn the_first_signing_key_wins(store: Arc<dyn Store>) {
+/// Processes that start together end up with one ring.
+pub async fn the_first_ring_of_keys_wins(store: Arc<dyn Store>) {
     assert_eq!(store.signing_keys().await.unwrap(), []);
     let mut tasks = JoinSet::new();
     for index in 0..8 {
         let store = Arc::clone(&store);
         tasks.spawn(async move {
-            store
-                .install_signing_key(&key(&format!("key-{index}")), None)
-                .await
-                .unwrap()
+            let ring = [key(&format!("key-{index}"), KeyState::Current)];
+            store.swap_signing_keys(&[], &ring).await.unwrap()
         });
     }
     let seen = tasks.join_all().await;
@@ -565,23 +825,148 @@ pub async fn the_first_signing_key_wins(store: Arc<dyn Store>) {
     assert_eq!(store.signing_keys().await.unwrap(), seen[0]);
 }
 
-/// And only if the caller knew which key it takes the place of.
-pub async fn a_new_current_key_retires_the_old(store: Arc<dyn Store>) {
-    store.install_signing_key(&key("one"), None).await.unwrap();
-    let unchanged = store
-        .install_signing_key(&key("two"), Some("other"))
-        .await
-        .unwrap();
-    assert_eq!(unchanged, [key("one")]);
-    let changed = store
-        .install_signing_key(&key("two"), Some("one"))
-        .await
-        .unwrap();
+/// Whole and in order, whatever changed of it; and whoever saw another one changes nothing.
+pub async fn a_ring_of_keys_changes_only_from_the_one_that_was_seen(store: Arc<dyn Store>) {
+    let first = [key("one", KeyState::Current)];
+    store.swap_signing_keys(&[], &first).await.unwrap();
+    let second = [
+        key("two", KeyState::Next),
+        key("one", KeyState::Current),
+        key("zero", KeyState::Revoked),
+    ];
+    assert_eq!(
+        store.swap_signing_keys(&first, &second).await.unwrap(),
+        second
+    );
+    assert_eq!(
+        store.swap_signing_keys(&first, &first).await.unwrap(),
+        second
+    );
     let retired = SealedSigningKey {
         state: KeyState::Retired,
-        ..key("one")
+        state_since: after(99),
+        ..key("one", KeyState::Current)
     };
-    assert_eq!(changed, [key("two"), retired]);
+    let third = [key("two", KeyState::Current), retired];
+    assert_eq!(
+        store.swap_signing_keys(&second, &third).await.unwrap(),
+        third
+    );
+    assert_eq!(store.signing_keys().await.unwrap(), third);
+}
+
+/// Another takes over when the turn is over, also if the clock was set back meanwhile.
+pub async fn one_process_at_a_time_does_upkeep(store: Arc<dyn Store>) {
+    let turn = async |now, until| {
+        store
+            .take_upkeep_turn(after(now), after(until))
+            .await
+            .unwrap()
+    };
+    assert!(turn(0, 50).await);
+    assert!(!turn(1, 51).await);
+    assert!(!turn(49, 99).await);
+    assert!(turn(50, 100).await);
+    assert!(!turn(51, 101).await);
+    assert!(turn(-3_600, -3_550).await);
+}
+
+const LIMITS: SessionLimits = SessionLimits {
+    idle: std::time::Duration::from_secs(1_000),
+    absolute: std::time::Duration::from_mins(50),
+    grace: std::time::Duration::from_secs(30),
+};
+
+fn sweep(after_session: Option<SessionId>, limit: u32, now: i64) -> SessionSweep {
+    SessionSweep {
+        after: after_session,
+        limit,
+        limits: LIMITS,
+        now: after(now),
+        forget_before: after(now - 5_000),
+    }
+}
+
+/// And touches no other.
+pub async fn a_sweep_ends_what_is_past_its_limits_and_removes_what_ended_long_ago(
+    store: Arc<dyn Store>,
+) {
+    let ana = user(&*store, "ana").await;
+    let (used, idle, ended) = (
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+    );
+    let rotation = Rotation {
+        session: used.id,
+        from: Generation(0),
+        at: after(900),
+    };
+    assert!(store.rotate(&rotation).await.unwrap());
+    let logout = by_service().because(EndReason::Logout);
+    store.end_session(ended.id, logout).await.unwrap();
+
+    let swept = async |now| store.sweep_sessions(&sweep(None, 9, now)).await.unwrap();
+    let nothing = Swept {
+        next: None,
+        expired: 0,
+        removed: 0,
+    };
+    assert_eq!(swept(999).await, nothing);
+    let expired = Swept {
+        expired: 1,
+        ..nothing
+    };
+    assert_eq!(swept(1_500).await, expired);
+    let end = SessionEnd {
+        reason: EndReason::Expired,
+        at: after(1_000),
+        by: EndedBy::Service,
+    };
+    assert_eq!(session(&*store, idle.id).await.end, Some(end));
+    assert_eq!(end_reason(&*store, used.id).await, None);
+    assert_eq!(end_reason(&*store, ended.id).await, Some(EndReason::Logout));
+
+    // The absolute limit ends a session that is in use.
+    let rotation = Rotation {
+        session: used.id,
+        from: Generation(1),
+        at: after(2_900),
+    };
+    assert!(store.rotate(&rotation).await.unwrap());
+    assert_eq!(swept(3_000).await, expired);
+    assert_eq!(
+        session(&*store, used.id).await.end.map(|end| end.at),
+        Some(after(3_000))
+    );
+
+    let removed = Swept {
+        removed: 1,
+        ..nothing
+    };
+    assert_eq!(swept(5_060).await, nothing);
+    assert_eq!(swept(5_061).await, removed);
+    assert_eq!(store.find_session(ended.id).await.unwrap(), None);
+    assert!(store.find_session(idle.id).await.unwrap().is_some());
+}
+
+/// So that no transaction has much to do.
+pub async fn a_sweep_goes_on_where_it_stopped(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    for _ in 0..7 {
+        open(&*store, &ana).await;
+    }
+    let (mut after_session, mut steps) = (None, Vec::new());
+    loop {
+        let step = sweep(after_session, 3, 1_000);
+        let swept = store.sweep_sessions(&step).await.unwrap();
+        steps.push(swept.expired);
+        after_session = swept.next;
+        if after_session.is_none() {
+            break;
+        }
+    }
+    assert_eq!(steps, [3, 3, 1]);
 }
 
 /// Readiness, when all is well.

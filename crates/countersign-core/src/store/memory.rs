@@ -1,43 +1,36 @@
 //! The store that forgets: for tests, examples and throw-away services.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use jiff::Timestamp;
 
 use super::{
-    AccountChange, AccountChangeKind, CHANGE_BACKLOG, Change, CreateUserError, EndedAt, KeyState,
-    OpenOutcome, OpenSession, Rotation, SealedSigningKey, Store, UserQuery,
+    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt,
+    OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey,
+    SessionQuery, SessionSweep, Store, Swept, UserQuery, Watcher, Watchers,
 };
 use crate::error::StoreError;
 use crate::password::EncodedPassword;
-use crate::session::{EndReason, Session, SessionEnd, SessionId};
+use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
-    changes: broadcast::Sender<Change>,
+    watchers: Watchers,
 }
 
 #[derive(Debug, Default)]
 struct Tables {
     last_user_id: i64,
     users: BTreeMap<UserId, (User, EncodedPassword)>,
-    sessions: HashMap<SessionId, Session>,
+    sessions: BTreeMap<SessionId, Session>,
     keys: Vec<SealedSigningKey>,
-}
-
-impl Default for MemoryStore {
-    fn default() -> Self {
-        let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
-        Self {
-            tables: Mutex::default(),
-            changes,
-        }
-    }
+    upkeep_until: Option<Timestamp>,
 }
 
 impl MemoryStore {
@@ -46,34 +39,66 @@ impl MemoryStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, changes: impl IntoIterator<Item = Change>) {
-        for change in changes {
-            let _nobody_listens = self.changes.send(change);
+    fn tell_ended(&self, ended: &[EndedSession]) {
+        for session in ended {
+            self.watchers.tell(Change::SessionEnded(*session));
         }
     }
 }
 
 impl Tables {
-    fn end(&mut self, id: SessionId, end: SessionEnd) -> Option<Change> {
+    fn end(&mut self, id: SessionId, end: SessionEnd) -> Option<EndedSession> {
         let session = self
             .sessions
             .get_mut(&id)
             .filter(|session| session.end.is_none())?;
         session.end = Some(end);
-        Some(Change::SessionEnded(id))
+        Some(EndedSession {
+            id,
+            user: session.user_id,
+            end,
+        })
     }
 
-    fn end_all(&mut self, user: UserId, end: SessionEnd) -> Vec<Change> {
-        let of_user: Vec<SessionId> = self
-            .sessions
+    fn live_of(&self, user: UserId) -> impl Iterator<Item = &Session> {
+        self.sessions
             .values()
-            .filter(|session| session.user_id == user)
+            .filter(move |session| session.user_id == user && session.end.is_none())
+    }
+
+    fn end_all(
+        &mut self,
+        user: UserId,
+        spared: Option<SessionId>,
+        end: SessionEnd,
+    ) -> Vec<EndedSession> {
+        let doomed: Vec<SessionId> = self
+            .live_of(user)
             .map(|session| session.id)
+            .filter(|id| Some(*id) != spared)
             .collect();
-        of_user
+        doomed
             .into_iter()
             .filter_map(|id| self.end(id, end))
             .collect()
+    }
+
+    /// Makes room for one more session of a user who may have so many.
+    fn end_least_recently_used(
+        &mut self,
+        user: UserId,
+        most: usize,
+        ending: EndedAt,
+    ) -> Vec<EndedSession> {
+        let mut live: Vec<_> = self
+            .live_of(user)
+            .map(|session| (session.rotated_at, session.id))
+            .collect();
+        live.sort_unstable();
+        let surplus = (live.len() + 1).saturating_sub(most);
+        let doomed = live.into_iter().take(surplus);
+        let end = ending.because(EndReason::TooManySessions);
+        doomed.filter_map(|(_, id)| self.end(id, end)).collect()
     }
 }
 
@@ -83,8 +108,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+    fn watch(&self, watcher: &Arc<dyn Watcher>) {
+        self.watchers.add(watcher);
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -150,7 +175,7 @@ impl Store for MemoryStore {
             .users
             .insert(user.id, (user.clone(), new.password.clone()));
         drop(tables);
-        self.tell([Change::UserChanged(user.id)]);
+        self.watchers.tell(Change::UserChanged(user.id));
         Ok(user)
     }
 
@@ -171,11 +196,14 @@ impl Store for MemoryStore {
         }
         let user = user.clone();
         drop(tables);
-        self.tell([Change::UserChanged(id)]);
+        self.watchers.tell(Change::UserChanged(id));
         Ok(Some(user))
     }
 
-    async fn change_account(&self, change: &AccountChange) -> Result<Option<User>, StoreError> {
+    async fn change_account(
+        &self,
+        change: &AccountChange,
+    ) -> Result<Option<AccountChanged>, StoreError> {
         let mut tables = self.tables();
         let Some((user, password)) = tables.users.get_mut(&change.user) else {
             return Ok(None);
@@ -190,23 +218,52 @@ impl Store for MemoryStore {
             } => (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser),
         }
         let user = user.clone();
-        let ended = reason.map(|reason| tables.end_all(user.id, change.ending.because(reason)));
+        let ended = reason.map(|reason| change.ending.because(reason));
+        let ended = ended.map_or(Vec::new(), |end| tables.end_all(user.id, None, end));
         drop(tables);
-        self.tell(ended.into_iter().flatten());
-        self.tell([Change::UserChanged(user.id)]);
-        Ok(Some(user))
+        self.tell_ended(&ended);
+        self.watchers.tell(Change::UserChanged(user.id));
+        Ok(Some(AccountChanged { user, ended }))
     }
 
-    async fn delete_user(&self, id: UserId, ending: EndedAt) -> Result<bool, StoreError> {
+    async fn change_password(
+        &self,
+        change: &PasswordChange,
+    ) -> Result<PasswordOutcome, StoreError> {
+        let mut tables = self.tables();
+        if !tables
+            .live_of(change.user)
+            .any(|live| live.id == change.session)
+        {
+            return Ok(PasswordOutcome::SessionOver);
+        }
+        let found = tables.users.get_mut(&change.user);
+        let Some((_, password)) = found.filter(|(_, password)| *password == change.verified) else {
+            return Ok(PasswordOutcome::Outdated);
+        };
+        *password = change.new.clone();
+        let end = change.ending.because(EndReason::PasswordChanged);
+        let ended = tables.end_all(change.user, Some(change.session), end);
+        drop(tables);
+        self.tell_ended(&ended);
+        self.watchers.tell(Change::UserChanged(change.user));
+        Ok(PasswordOutcome::Changed(ended))
+    }
+
+    async fn delete_user(
+        &self,
+        id: UserId,
+        ending: EndedAt,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         let mut tables = self.tables();
         if tables.users.remove(&id).is_none() {
-            return Ok(false);
+            return Ok(None);
         }
-        let ended = tables.end_all(id, ending.because(EndReason::UserDeleted));
+        let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
         drop(tables);
-        self.tell(ended);
-        self.tell([Change::UserChanged(id)]);
-        Ok(true)
+        self.tell_ended(&ended);
+        self.watchers.tell(Change::UserChanged(id));
+        Ok(Some(ended))
     }
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
@@ -225,17 +282,23 @@ impl Store for MemoryStore {
         }
         user.last_login = Some(session.opened_at);
         let user = user.clone();
-        let replaced = opening.replaced.and_then(|replaced| {
-            let ended = EndedAt {
-                at: session.opened_at,
-                by: crate::session::EndedBy::User(session.user_id),
-            };
-            tables.end(replaced, ended.because(EndReason::ReplacedByLogin))
-        });
+        let ending = EndedAt {
+            at: session.opened_at,
+            by: EndedBy::User(session.user_id),
+        };
+        let mut ended = Vec::new();
+        if let Some(replaced) = opening.replaced {
+            ended.extend(tables.end(replaced, ending.because(EndReason::ReplacedByLogin)));
+        }
+        if let Some(most) = opening.most {
+            let most = most.get() as usize;
+            ended.extend(tables.end_least_recently_used(user.id, most, ending));
+        }
         tables.sessions.insert(session.id, session.clone());
         drop(tables);
-        self.tell(replaced);
-        Ok(OpenOutcome::Opened(user))
+        self.tell_ended(&ended);
+        self.watchers.tell(Change::UserChanged(user.id));
+        Ok(OpenOutcome::Opened { user, ended })
     }
 
     async fn find_session(
@@ -271,43 +334,116 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
+    async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError> {
+        let after = query.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = self.tables();
+        let sessions = tables.sessions.range((after, Bound::Unbounded));
+        Ok(sessions
+            .map(|(_, session)| session)
+            .filter(|session| query.user.is_none_or(|user| session.user_id == user))
+            .filter(|session| !query.live || session.end.is_none())
+            .take(query.limit as usize)
+            .cloned()
+            .collect())
+    }
+
+    async fn ended_since(&self, since: Timestamp) -> Result<Vec<EndedSession>, StoreError> {
+        let tables = self.tables();
+        let ended = tables.sessions.values().filter_map(|session| {
+            Some(EndedSession {
+                id: session.id,
+                user: session.user_id,
+                end: session.end?,
+            })
+        });
+        Ok(ended.filter(|session| session.end.at > since).collect())
+    }
+
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
-        let change = self.tables().end(id, end);
-        self.tell(change);
-        Ok(change.is_some())
+        let ended = self.tables().end(id, end);
+        self.tell_ended(ended.as_slice());
+        Ok(ended.is_some())
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        spared: Option<SessionId>,
+        end: SessionEnd,
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        let ended = self.tables().end_all(user, spared, end);
+        self.tell_ended(&ended);
+        Ok(ended)
     }
 
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
         Ok(self.tables().keys.clone())
     }
 
-    async fn install_signing_key(
+    async fn swap_signing_keys(
         &self,
-        key: &SealedSigningKey,
-        instead_of: Option<&str>,
+        seen: &[SealedSigningKey],
+        new: &[SealedSigningKey],
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         let mut tables = self.tables();
-        let current = tables
-            .keys
-            .iter_mut()
-            .find(|key| key.state == KeyState::Current);
-        if current.as_ref().map(|key| key.kid.as_str()) != instead_of {
+        if tables.keys != seen || seen == new {
             return Ok(tables.keys.clone());
         }
-        if let Some(current) = current {
-            current.state = KeyState::Retired;
-        }
-        tables.keys.insert(
-            0,
-            SealedSigningKey {
-                state: KeyState::Current,
-                ..key.clone()
-            },
-        );
-        let keys = tables.keys.clone();
+        tables.keys = new.to_vec();
         drop(tables);
-        self.tell([Change::KeysChanged]);
-        Ok(keys)
+        self.watchers.tell(Change::KeysChanged);
+        Ok(new.to_vec())
+    }
+
+    async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        // A turn that ends implausibly late was taken by a clock that has been set back since.
+        let turn = until.duration_since(now);
+        let is_taken = tables
+            .upkeep_until
+            .is_some_and(|taken| taken > now && taken.duration_since(now) <= turn);
+        if !is_taken {
+            tables.upkeep_until = Some(until);
+        }
+        Ok(!is_taken)
+    }
+
+    async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
+        let mut tables = self.tables();
+        let after = sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let looked_at: Vec<Session> = tables
+            .sessions
+            .range((after, Bound::Unbounded))
+            .take(sweep.limit as usize)
+            .map(|(_, session)| session.clone())
+            .collect();
+        let mut swept = Swept {
+            next: (looked_at.len() == sweep.limit as usize)
+                .then(|| looked_at.last().map(|session| session.id))
+                .flatten(),
+            expired: 0,
+            removed: 0,
+        };
+        for session in looked_at {
+            let limit = session.refresh_expires_at(&sweep.limits);
+            match session.end {
+                None if limit <= sweep.now => {
+                    let end = SessionEnd {
+                        reason: EndReason::Expired,
+                        at: limit,
+                        by: EndedBy::Service,
+                    };
+                    tables.end(session.id, end);
+                    swept.expired += 1;
+                }
+                Some(end) if end.at < sweep.forget_before => {
+                    tables.sessions.remove(&session.id);
+                    swept.removed += 1;
+                }
+                None | Some(_) => {}
+            }
+        }
+        Ok(swept)
     }
 }
 

@@ -6,23 +6,29 @@
 //!
 //! A new store implements [`Store`] and passes the suite in [`contract`].
 
+mod changes;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod memory;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use countersign_token::Algorithm;
 use jiff::Timestamp;
 use thiserror::Error;
-use tokio::sync::broadcast;
 
 use crate::error::StoreError;
 use crate::password::EncodedPassword;
-use crate::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
+use crate::session::{
+    EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
+};
 use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::changes::Listener;
+pub use self::changes::{Change, Watcher, Watchers};
 pub use self::memory::MemoryStore;
 
 /// What every store does.
@@ -31,10 +37,9 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store can be read and written now.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// What changes, from now on: in this process at once, in others as soon as the store tells.
-    ///
-    /// A receiver that lags has lost changes and must read the store anew.
-    fn changes(&self) -> broadcast::Receiver<Change>;
+    /// Tells this watcher what changes from now on: what this store's own transitions change before
+    /// they are answered, what other processes change as soon as the store hears of it.
+    fn watch(&self, watcher: &Arc<dyn Watcher>);
 
     /// The user with this id.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
@@ -60,10 +65,23 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes an account and, in the same transaction, ends the sessions that must end with it.
     /// `None`: no such user.
-    async fn change_account(&self, change: &AccountChange) -> Result<Option<User>, StoreError>;
+    async fn change_account(
+        &self,
+        change: &AccountChange,
+    ) -> Result<Option<AccountChanged>, StoreError>;
 
-    /// Deletes a user and ends all of the user's sessions. False: no such user.
-    async fn delete_user(&self, id: UserId, ending: EndedAt) -> Result<bool, StoreError>;
+    /// Changes a user's own password and, in the same transaction, ends the user's other sessions; if
+    /// the password still is the one that was checked and the session that asks is alive.
+    async fn change_password(&self, change: &PasswordChange)
+    -> Result<PasswordOutcome, StoreError>;
+
+    /// Deletes a user and ends all of the user's sessions; gives those that it ended. `None`: no such
+    /// user.
+    async fn delete_user(
+        &self,
+        id: UserId,
+        ending: EndedAt,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError>;
 
     /// Opens a session if the account still is as it was when the password was checked.
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError>;
@@ -74,6 +92,12 @@ pub trait Store: Send + Sync + 'static {
         id: SessionId,
     ) -> Result<Option<(Session, Option<User>)>, StoreError>;
 
+    /// Sessions by id, which is the order in which they were opened, from after `query.after` on.
+    async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError>;
+
+    /// The sessions that ended later than this, in any order.
+    async fn ended_since(&self, since: Timestamp) -> Result<Vec<EndedSession>, StoreError>;
+
     /// Advances a live session from one generation to the next by a single compare-and-set.
     ///
     /// False: the session is not at that generation any more, has ended, or its user may not sign
@@ -83,30 +107,32 @@ pub trait Store: Send + Sync + 'static {
     /// Ends a session. False: it had ended before, or there is none; the first end stands.
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError>;
 
+    /// Ends every live session of a user but `spared`; gives those that it ended.
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        spared: Option<SessionId>,
+        end: SessionEnd,
+    ) -> Result<Vec<EndedSession>, StoreError>;
+
     /// The signing keys, newest first.
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError>;
 
-    /// Makes a key the current one, and the one that was, retired, if the current key still is
-    /// `instead_of` (`None`: there is none). Gives the keys as they then stand, so that of several
-    /// processes that start together all use the first one's.
-    async fn install_signing_key(
+    /// Replaces the whole ring of signing keys by a compare-and-set: only if it still is as `seen`.
+    /// Gives the keys as they then stand, so that of several processes that decide at once all go on
+    /// with the first one's decision.
+    async fn swap_signing_keys(
         &self,
-        key: &SealedSigningKey,
-        instead_of: Option<&str>,
+        seen: &[SealedSigningKey],
+        new: &[SealedSigningKey],
     ) -> Result<Vec<SealedSigningKey>, StoreError>;
-}
 
-/// Something that processes which keep a copy must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Change {
-    /// A session ended.
-    SessionEnded(SessionId),
-    /// A user was changed or deleted.
-    UserChanged(UserId),
-    /// The key ring was changed.
-    KeysChanged,
-    /// Changes were lost, or are of a kind unknown here: read the store anew.
-    Everything,
+    /// Takes the turn of doing upkeep until an instant. False: another process has it now.
+    async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Looks at the next few sessions by id: ends those past their limits, and removes those that
+    /// ended long ago.
+    async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError>;
 }
 
 /// Which users to list.
@@ -116,6 +142,19 @@ pub struct UserQuery {
     pub search: Option<String>,
     /// Only users after this one.
     pub after: Option<UserId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionQuery {
+    /// Only this user's.
+    pub user: Option<UserId>,
+    /// Only those that have not ended.
+    pub live: bool,
+    /// Only sessions after this one.
+    pub after: Option<SessionId>,
     /// At most this many.
     pub limit: u32,
 }
@@ -196,6 +235,41 @@ impl AccountChangeKind {
     }
 }
 
+/// An account as changed, and what that cost it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountChanged {
+    /// The user as of now.
+    pub user: User,
+    /// The sessions that ended with the change.
+    pub ended: Vec<EndedSession>,
+}
+
+/// A user's change of their own password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordChange {
+    /// Whose.
+    pub user: UserId,
+    /// The session that asks for it, which must be alive and goes on.
+    pub session: SessionId,
+    /// The stored password that was checked: only if it still is the user's is it changed.
+    pub verified: EncodedPassword,
+    /// The new one.
+    pub new: EncodedPassword,
+    /// When and by whom.
+    pub ending: EndedAt,
+}
+
+/// What became of a [`PasswordChange`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordOutcome {
+    /// It was changed, and these other sessions ended.
+    Changed(Vec<EndedSession>),
+    /// The password had been changed in the meantime, or the user was deleted.
+    Outdated,
+    /// The session that asked has ended in the meantime.
+    SessionOver,
+}
+
 /// A session to open after a password was found right.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
@@ -207,13 +281,21 @@ pub struct OpenSession {
     pub upgraded: Option<EncodedPassword>,
     /// The session that the same browser had, which ends.
     pub replaced: Option<SessionId>,
+    /// How many sessions the user may have at once, this one among them: of more, those used least
+    /// recently end.
+    pub most: Option<NonZeroU32>,
 }
 
 /// What became of an [`OpenSession`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenOutcome {
-    /// The session is open; here is the user as of now.
-    Opened(User),
+    /// The session is open.
+    Opened {
+        /// The user as of now.
+        user: User,
+        /// The sessions that ended for it.
+        ended: Vec<EndedSession>,
+    },
     /// The user was deactivated in the meantime.
     Inactive,
     /// The password was changed or the user deleted in the meantime.
@@ -231,6 +313,32 @@ pub struct Rotation {
     pub at: Timestamp,
 }
 
+/// Where a sweep of the sessions goes on, and what it does with which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionSweep {
+    /// Only sessions after this one.
+    pub after: Option<SessionId>,
+    /// At most this many are looked at.
+    pub limit: u32,
+    /// Live sessions that are past these by `now` end.
+    pub limits: SessionLimits,
+    /// The present.
+    pub now: Timestamp,
+    /// Sessions that ended before this are removed.
+    pub forget_before: Timestamp,
+}
+
+/// What one step of a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// The last session looked at, after which the next step goes on. `None`: that was all of them.
+    pub next: Option<SessionId>,
+    /// How many ended, because a limit had passed.
+    pub expired: u32,
+    /// How many were removed.
+    pub removed: u32,
+}
+
 /// Where a signing key stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
@@ -240,23 +348,27 @@ pub enum KeyState {
     Current,
     /// Not signing any more, still published for the tokens it signed.
     Retired,
+    /// Known to others, or feared to be: neither signing nor published, and its tokens are refused.
+    Revoked,
 }
 
 impl KeyState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Next, Self::Current, Self::Retired, Self::Revoked];
+
     /// The stored word.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Next => "next",
             Self::Current => "current",
             Self::Retired => "retired",
+            Self::Revoked => "revoked",
         }
     }
 
     /// The state that a stored word names.
     pub fn from_code(code: &str) -> Option<Self> {
-        [Self::Next, Self::Current, Self::Retired]
-            .into_iter()
-            .find(|state| state.code() == code)
+        Self::ALL.into_iter().find(|state| state.code() == code)
     }
 }
 
@@ -273,10 +385,9 @@ pub struct SealedSigningKey {
     pub sealed: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Since when it is in its state.
+    pub state_since: Timestamp,
 }
 
 /// A store that many parts share.
 pub type SharedStore = Arc<dyn Store>;
-
-/// How many changes a receiver may fall behind before it has lost some.
-pub const CHANGE_BACKLOG: usize = 4_096;

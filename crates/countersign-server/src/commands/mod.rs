@@ -2,9 +2,11 @@
 
 mod config;
 mod createsuperuser;
+mod keys;
 mod migrate;
 mod passwords;
 mod serve;
+mod session;
 mod user;
 
 use std::future::Future;
@@ -26,6 +28,14 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::User(command) => {
             let settings = settings_for_people(&chosen)?;
             block_on(user::run(&settings, command))
+        }
+        Command::Session(command) => {
+            let settings = settings_for_people(&chosen)?;
+            block_on(session::run(&settings, command))
+        }
+        Command::Keys(command) => {
+            let settings = settings_for_people(&chosen)?;
+            block_on(keys::run(&settings, command))
         }
         Command::Migrate(options) => migrate::run(&settings_for_people(&chosen)?, &options),
         Command::Config(command) => config::run(&chosen, &command),

@@ -20,6 +20,7 @@ use crate::reload::Reload;
 use crate::signals::{self, StopSignals};
 use crate::telemetry::{self, LevelHandle};
 use crate::tls::{Tls, TlsFiles};
+use crate::worker;
 
 use super::createsuperuser::offer_superuser;
 
@@ -49,7 +50,7 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
     }
 
     let mut stop_signals = StopSignals::listen().map_err(|error| no_signals(&error))?;
-    let app = App::new(auth, settings.http.clone());
+    let app = App::new(Arc::clone(&auth), settings.http.clone());
     let (stop, stopped) = watch::channel(false);
     let public = Listener {
         socket: sockets.public,
@@ -81,10 +82,12 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
     let signal = tokio::select! {
         () = &mut serving => return Err(Failure::Failed("the listeners are gone".to_owned())),
         never = reloading => match never {},
+        never = worker::work(Arc::clone(&auth)) => match never {},
         signal = stop_signals.next() => signal,
     };
     tracing::info!(event = "stopping", signal);
     tell_supervisor(&[NotifyState::Stopping]);
+    auth.let_nobody_wait();
     stop.send_replace(true);
     tokio::select! {
         () = serving => {}

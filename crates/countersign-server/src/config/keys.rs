@@ -91,8 +91,18 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The order in which sections are shown: first where the service is, then what it does.
-const ORDER: [&str; 10] = [
-    "server", "database", "secrets", "tokens", "sessions", "cookies", "cors", "csrf", "password",
+const ORDER: [&str; 12] = [
+    "server",
+    "database",
+    "secrets",
+    "tokens",
+    "keys",
+    "sessions",
+    "revocations",
+    "cookies",
+    "cors",
+    "csrf",
+    "password",
     "log",
 ];
 
@@ -134,9 +144,7 @@ fn collect(path: &str, schema: &Value, defaults: Option<&Value>, keys: &mut Vec<
                 words: words(property),
                 documentation: description(property),
                 default: default.filter(|value| !value.is_null()).cloned(),
-                secret: property
-                    .get("writeOnly")
-                    .is_some_and(|value| value == &Value::Bool(true)),
+                secret: is_secret(property) || property.get("items").is_some_and(is_secret),
             }),
         }
     }
@@ -148,6 +156,10 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
         .into_iter()
         .flatten()
         .map(|(name, property)| (name.as_str(), property))
+}
+
+fn is_secret(schema: &Value) -> bool {
+    schema.get("writeOnly") == Some(&Value::Bool(true))
 }
 
 fn types(schema: &Value) -> Vec<&str> {
@@ -238,7 +250,13 @@ mod tests {
             .filter(|key| key.secret)
             .map(|key| key.path)
             .collect();
-        assert_eq!(secret, ["secrets.root", "tokens.shared_secret"]);
+        let expected = [
+            "secrets.previous",
+            "secrets.root",
+            "tokens.shared_secret",
+            "revocations.token",
+        ];
+        assert_eq!(secret, expected);
     }
 
     #[test]

@@ -102,6 +102,14 @@ impl Layers {
             .map_or(Source::Default, |given| given.source.clone())
     }
 
+    /// Whether this source gives the setting anything; an empty list is nothing.
+    fn holds(&self, path: &str, source: &Source) -> bool {
+        let is_something = |value: &Value| value.as_array().is_none_or(|items| !items.is_empty());
+        self.given
+            .get(path)
+            .is_some_and(|given| given.source == *source && is_something(&given.value))
+    }
+
     /// What is not wrong and yet should be said.
     pub(crate) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
@@ -177,7 +185,7 @@ impl Reader {
         let holds_secret = self
             .keys
             .iter()
-            .any(|key| key.secret && layers.source(&key.path) == source);
+            .any(|key| key.secret && layers.holds(&key.path, &source));
         if holds_secret && file_mode::others_have_access(path) {
             problems.add_general(format!(
                 "{shown} holds a secret and others can read it: run `chmod 600 {shown}`"

@@ -18,10 +18,12 @@ mod password;
 mod problems;
 pub(crate) mod reference;
 mod report;
+mod revocations;
 mod secret_text;
 pub(crate) mod secrets;
 mod server;
 mod sessions;
+mod signing_keys;
 mod suggest;
 mod tokens;
 
@@ -31,6 +33,7 @@ use std::path::PathBuf;
 use countersign::HttpSettings;
 use countersign_core::auth::{AuthSettings, TokenSettings};
 use countersign_core::keys::SigningAlgorithm;
+use countersign_core::secrets::RootSecret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,10 +48,12 @@ pub(crate) use self::log::{LogFormat, LogSettings};
 use self::password::PasswordSection;
 pub(crate) use self::problems::Problems;
 pub(crate) use self::report::Report;
+use self::revocations::RevocationsSection;
 use self::secrets::{RootSource, SecretsSection};
 use self::server::ServerSection;
 pub(crate) use self::server::ServerSettings;
 use self::sessions::SessionsSection;
+use self::signing_keys::KeysSection;
 use self::tokens::TokensSection;
 
 /// Settings of the Countersign service.
@@ -60,7 +65,9 @@ pub(crate) struct RawSettings {
     database: DatabaseSection,
     secrets: SecretsSection,
     tokens: TokensSection,
+    keys: KeysSection,
     sessions: SessionsSection,
+    revocations: RevocationsSection,
     cookies: CookiesSection,
     cors: CorsSection,
     csrf: CsrfSection,
@@ -74,6 +81,7 @@ pub(crate) struct Settings {
     pub(crate) server: ServerSettings,
     pub(crate) database: DatabaseSettings,
     pub(crate) root: RootSource,
+    pub(crate) previous_roots: Vec<RootSecret>,
     pub(crate) auth: AuthSettings,
     pub(crate) http: HttpSettings,
     pub(crate) log: LogSettings,
@@ -158,13 +166,17 @@ impl Settings {
         let database = raw.database.check(problems);
         let root = raw.secrets.check(problems);
         let tokens = raw.tokens.check(&server.public_url, problems, warnings);
-        refuse_shared_root(&root, &tokens, problems);
+        let previous_roots = raw.secrets.check_previous(&root, problems);
+        refuse_shared_root(&root, &previous_roots, &tokens, problems);
         let sessions = raw
             .sessions
             .check(tokens.access_lifetime, problems, warnings);
         let auth = AuthSettings {
             tokens,
-            sessions,
+            keys: raw.keys.check(problems),
+            sessions: sessions.limits,
+            max_sessions_per_user: sessions.max_per_user,
+            keep_ended_sessions: sessions.keep_ended,
             passwords: raw.password.check_policy(problems),
             hashing: raw.password.check_hashing(problems),
         };
@@ -176,6 +188,7 @@ impl Settings {
             header_schemes: raw.tokens.check_header_schemes(problems),
             trusted_proxies: server.trusted_proxies.clone(),
             tls_ends_here: server.tls.is_some(),
+            revocations_token: raw.revocations.check(problems),
         };
         let log = raw.log.check(problems);
         let report = Report::new(raw, layers, &auth, &http);
@@ -183,6 +196,7 @@ impl Settings {
             server,
             database,
             root,
+            previous_roots,
             auth,
             http,
             log,
@@ -193,13 +207,27 @@ impl Settings {
 }
 
 /// Refuses a secret that is the root secret and shared with resource servers at once.
-fn refuse_shared_root(root: &RootSource, tokens: &TokenSettings, problems: &mut Problems) {
-    if let (RootSource::Given(root), SigningAlgorithm::Hs256(shared)) = (root, &tokens.algorithm)
-        && shared.is_root(root)
+fn refuse_shared_root(
+    root: &RootSource,
+    previous: &[RootSecret],
+    tokens: &TokenSettings,
+    problems: &mut Problems,
+) {
+    let SigningAlgorithm::Hs256(shared) = &tokens.algorithm else {
+        return;
+    };
+    let current = match root {
+        RootSource::Given(root) => Some(root),
+        RootSource::ToBeMade(_) | RootSource::Refused => None,
+    };
+    if current
+        .into_iter()
+        .chain(previous)
+        .any(|root| shared.is_root(root))
     {
         problems.add(
             "tokens.shared_secret",
-            "is the root secret, from which refresh and CSRF tokens are derived: every resource \
+            "is a root secret, from which refresh and CSRF tokens are derived: every resource \
              server could make them; make another with `openssl rand -base64 32`"
                 .to_owned(),
         );

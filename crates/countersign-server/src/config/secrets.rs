@@ -21,6 +21,11 @@ pub(crate) struct SecretsSection {
     /// The file that holds the root secret, readable by its owner alone. Made at the first start.
     /// Default: `countersign.secret`.
     root_file: PathBuf,
+    /// Root secrets that were in force before: what was made under them is still accepted, so that
+    /// replacing the root secret signs nobody out. Each is a secret, or `file:` and the file that holds
+    /// it. To be taken out once every session of that time has been refreshed (`sessions.idle`).
+    /// Default: none.
+    previous: Vec<SecretText>,
 }
 
 impl Default for SecretsSection {
@@ -28,6 +33,7 @@ impl Default for SecretsSection {
         Self {
             root: None,
             root_file: PathBuf::from("countersign.secret"),
+            previous: Vec::new(),
         }
     }
 }
@@ -50,6 +56,47 @@ impl SecretsSection {
             None => ("secrets.root_file", read(&self.root_file)),
         };
         problems.keep(key, found, RootSource::Refused)
+    }
+
+    /// The root secrets before the one in force.
+    pub(crate) fn check_previous(
+        &self,
+        root: &RootSource,
+        problems: &mut Problems,
+    ) -> Vec<RootSecret> {
+        let mut previous = Vec::new();
+        for (index, text) in self.previous.iter().enumerate() {
+            match read_previous(text.expose()) {
+                Ok(secret) if is_in_force(&secret, root) => problems.add(
+                    "secrets.previous",
+                    format!(
+                        "number {} is the root secret in force: put a new one in force, or take \
+                         this out",
+                        index + 1
+                    ),
+                ),
+                Ok(secret) => previous.push(secret),
+                Err(refusal) => problems.add(
+                    "secrets.previous",
+                    format!("number {}: {refusal}", index + 1),
+                ),
+            }
+        }
+        previous
+    }
+}
+
+fn is_in_force(secret: &RootSecret, root: &RootSource) -> bool {
+    matches!(root, RootSource::Given(root) if root.is_same(secret))
+}
+
+fn read_previous(text: &str) -> Result<RootSecret, String> {
+    let Some(file) = text.strip_prefix("file:") else {
+        return parse(text);
+    };
+    match read(Path::new(file))? {
+        RootSource::Given(secret) => Ok(secret),
+        RootSource::ToBeMade(_) | RootSource::Refused => Err(format!("{file} does not exist")),
     }
 }
 

@@ -30,6 +30,15 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+/// Tries until it is true, for five seconds.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never came to pass: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 impl Place {
     /// A directory whose settings file names two free ports of the loopback address.
     pub(crate) fn new() -> Self {

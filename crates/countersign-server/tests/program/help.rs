@@ -16,6 +16,13 @@ fn help_texts() {
         &["user", "set-password"],
         &["user", "promote"],
         &["user", "delete"],
+        &["session"],
+        &["session", "list"],
+        &["session", "end"],
+        &["keys"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+        &["keys", "revoke"],
         &["migrate"],
         &["config"],
         &["config", "show"],
@@ -47,6 +54,9 @@ fn wrong_use_is_status_2() {
         &["serve", "--listen", "here"],
         &["serve", "--verbose"],
         &["user", "add", "ana", "--no-password", "--password-stdin"],
+        &["session", "end"],
+        &["session", "end", "--user", "ana", "--everybody"],
+        &["keys", "revoke"],
     ] {
         let said = place.run(words);
         assert_eq!(said.status, Some(2), "{words:?}: {said:?}");

@@ -11,18 +11,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use countersign_core::store::Change;
+use countersign_core::store::{Change, Watchers};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tokio::sync::broadcast;
 
 use super::failure::Failure;
 use super::file::{Attachment, DatabaseFile, Role};
 use super::readers::Readers;
-use super::rows;
+use super::rows::{self, change_columns};
 
 /// How often the file and other processes' changes are looked at. With the time to read and tell,
 /// well within the 250 ms after which a session's end must hold everywhere.
-const INTERVAL: Duration = Duration::from_millis(75);
+pub(super) const INTERVAL: Duration = Duration::from_millis(75);
 
 /// How long rows are kept: longer than any process stands still and goes on.
 const KEPT_MILLISECONDS: i64 = 24 * 60 * 60 * 1_000;
@@ -35,13 +34,15 @@ pub(super) fn record(connection: &Connection, change: Change, origin: i64) -> Re
     )?;
     let kind = rows::change_kind(change);
     match change {
-        Change::SessionEnded(id) => {
-            statement.execute(params![kind, id.0.as_bytes().as_slice(), origin])
+        Change::SessionEnded(session) => {
+            statement.execute(params![kind, session.id.0.as_bytes().as_slice(), origin])
         }
         Change::UserChanged(id) => statement.execute(params![kind, id.0, origin]),
-        Change::KeysChanged | Change::Everything => {
-            statement.execute(params![kind, None::<i64>, origin])
-        }
+        Change::UsersChanged
+        | Change::KeysChanged
+        | Change::Everything
+        | Change::Unheard
+        | Change::HeardAgain => statement.execute(params![kind, None::<i64>, origin]),
     }?;
     Ok(())
 }
@@ -72,7 +73,7 @@ impl Feed {
     pub(super) fn start(
         file: Arc<DatabaseFile>,
         readers: Arc<Readers>,
-        changes: broadcast::Sender<Change>,
+        watchers: Arc<Watchers>,
         origin: i64,
     ) -> Result<Self, Failure> {
         let attachment = file.attach(Role::Feed)?;
@@ -83,7 +84,7 @@ impl Feed {
         let thread = FeedThread {
             file,
             readers,
-            changes,
+            watchers,
             origin,
             alive: Arc::clone(&alive),
             attachment: Some(attachment),
@@ -104,7 +105,7 @@ impl Feed {
 
     /// Whether other processes' changes are heard of.
     pub(super) fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Relaxed)
+        self.alive.load(Ordering::Acquire)
     }
 }
 
@@ -126,7 +127,7 @@ pub(super) fn no_thread(error: &io::Error) -> Failure {
 struct FeedThread {
     file: Arc<DatabaseFile>,
     readers: Arc<Readers>,
-    changes: broadcast::Sender<Change>,
+    watchers: Arc<Watchers>,
     origin: i64,
     alive: Arc<AtomicBool>,
     attachment: Option<Attachment>,
@@ -141,10 +142,14 @@ impl FeedThread {
     fn run(mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
             let looked = self.look();
-            let was_alive = self.alive.swap(looked.is_ok(), Ordering::Relaxed);
+            let was_alive = self.alive.swap(looked.is_ok(), Ordering::AcqRel);
             match looked {
-                Ok(()) if !was_alive => tracing::info!("the database is there again"),
+                Ok(()) if !was_alive => {
+                    tracing::info!("the database is there again");
+                    self.watchers.tell(Change::HeardAgain);
+                }
                 Err(failure) if was_alive => {
+                    self.watchers.tell(Change::Unheard);
                     tracing::error!(error = %failure, "the database cannot be read");
                 }
                 Ok(()) | Err(_) => {}
@@ -182,7 +187,7 @@ impl FeedThread {
                 if attachment.id() != self.database || last < self.seen {
                     self.database = attachment.id();
                     self.seen = last;
-                    let _ = self.changes.send(Change::Everything);
+                    self.watchers.tell(Change::Everything);
                 }
                 attachment
             }
@@ -193,21 +198,24 @@ impl FeedThread {
         if self.data_version == Some(version) {
             return Ok(());
         }
-        let mut statement = connection.prepare_cached(
-            "SELECT id, origin, kind, subject FROM countersign_change WHERE id > ?1 ORDER BY id",
-        )?;
+        let mut statement = connection.prepare_cached(concat!(
+            "SELECT countersign_change.id, origin, ",
+            change_columns!(),
+            " FROM countersign_change LEFT JOIN countersign_session
+                 ON kind = 'session_ended' AND countersign_session.id = subject
+               WHERE countersign_change.id > ?1 ORDER BY countersign_change.id"
+        ))?;
         let mut new = statement.query([self.seen])?;
         while let Some(row) = new.next()? {
             let id: i64 = row.get(0)?;
             if id != self.seen + 1 {
                 // What is missing was pruned while this process stood still.
-                let _ = self.changes.send(Change::Everything);
+                self.watchers.tell(Change::Everything);
             }
             self.seen = id;
             let origin: i64 = row.get(1)?;
             if origin != self.origin {
-                // Nobody has to listen.
-                let _ = self.changes.send(rows::change(row, 2)?);
+                self.watchers.tell(rows::change(row, 2)?);
             }
         }
         self.data_version = Some(version);

@@ -1,6 +1,6 @@
 //! Transitions and reads of signing keys.
 
-use countersign_core::store::{Change, KeyState, SealedSigningKey};
+use countersign_core::store::{Change, SealedSigningKey};
 use rusqlite::{Connection, params};
 
 use super::failure::Failure;
@@ -16,32 +16,36 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<SealedSigningKey>, Fail
     rows::all(statement.query([])?, rows::signing_key)
 }
 
-pub(super) fn install(
+/// Replaces the whole ring: it is a handful of rows, a few times a year.
+pub(super) fn swap(
     transition: &mut Transition<'_>,
-    key: &SealedSigningKey,
-    instead_of: Option<&str>,
+    seen: &[SealedSigningKey],
+    new: &[SealedSigningKey],
 ) -> Result<Vec<SealedSigningKey>, Failure> {
     let connection = transition.connection;
-    let keys = all(connection)?;
-    let current = keys.iter().find(|key| key.state == KeyState::Current);
-    if current.map(|key| key.kid.as_str()) != instead_of {
-        return Ok(keys);
+    let standing = all(connection)?;
+    if standing != seen || seen == new {
+        return Ok(standing);
     }
     connection
-        .prepare_cached("UPDATE countersign_signing_key SET state = ?1 WHERE state = ?2")?
-        .execute([KeyState::Retired.code(), KeyState::Current.code()])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO countersign_signing_key (kid, algorithm, state, sealed, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
+        .prepare_cached("DELETE FROM countersign_signing_key")?
+        .execute([])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO countersign_signing_key
+             (kid, algorithm, state, sealed, created_at, state_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    // The newest comes first in the ring, and has the greatest number in the table.
+    for key in new.iter().rev() {
+        insert.execute(params![
             key.kid,
             key.algorithm.name(),
-            KeyState::Current.code(),
+            key.state.code(),
             key.sealed,
             key.created_at.as_millisecond(),
+            key.state_since.as_millisecond(),
         ])?;
+    }
     transition.tell(Change::KeysChanged)?;
     all(connection)
 }

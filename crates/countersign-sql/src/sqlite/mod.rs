@@ -24,13 +24,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_core::error::StoreError;
-use countersign_core::session::{Session, SessionEnd, SessionId};
+use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, CHANGE_BACKLOG, Change, CreateUserError, EndedAt, OpenOutcome, OpenSession,
-    Rotation, SealedSigningKey, Store, UserQuery,
+    AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store,
+    Swept, UserQuery, Watcher, Watchers,
 };
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
-use tokio::sync::broadcast;
+use jiff::Timestamp;
 
 use self::failure::Failure;
 use self::feed::Feed;
@@ -120,7 +121,7 @@ pub struct SqliteStore {
     feed: Feed,
     readers: Arc<Readers>,
     writer: Writer,
-    changes: broadcast::Sender<Change>,
+    watchers: Arc<Watchers>,
 }
 
 impl SqliteStore {
@@ -148,21 +149,21 @@ impl SqliteStore {
         let origin = attachment
             .connection
             .query_row("SELECT random()", [], |row| row.get(0))?;
-        let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
+        let watchers = Arc::new(Watchers::default());
         let readers = Arc::new(Readers::new(Arc::clone(&file), options.readers));
         let feed = Feed::start(
             Arc::clone(&file),
             Arc::clone(&readers),
-            changes.clone(),
+            Arc::clone(&watchers),
             origin,
         )?;
-        let writer = Writer::start(file, attachment, changes.clone(), origin)
+        let writer = Writer::start(file, attachment, Arc::clone(&watchers), origin)
             .map_err(|error| feed::no_thread(&error))?;
         Ok(Self {
             feed,
             readers,
             writer,
-            changes,
+            watchers,
         })
     }
 
@@ -221,8 +222,8 @@ impl Store for SqliteStore {
             .await
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+    fn watch(&self, watcher: &Arc<dyn Watcher>) {
+        self.watchers.add(watcher);
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -263,14 +264,31 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn change_account(&self, change: &AccountChange) -> Result<Option<User>, StoreError> {
+    async fn change_account(
+        &self,
+        change: &AccountChange,
+    ) -> Result<Option<AccountChanged>, StoreError> {
         let change = change.clone();
         self.writer
             .write(move |transition| users::change_account(transition, &change))
             .await
     }
 
-    async fn delete_user(&self, id: UserId, ending: EndedAt) -> Result<bool, StoreError> {
+    async fn change_password(
+        &self,
+        change: &PasswordChange,
+    ) -> Result<PasswordOutcome, StoreError> {
+        let change = change.clone();
+        self.writer
+            .write(move |transition| users::change_password(transition, &change))
+            .await
+    }
+
+    async fn delete_user(
+        &self,
+        id: UserId,
+        ending: EndedAt,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.writer
             .write(move |transition| users::delete(transition, id, ending))
             .await
@@ -291,6 +309,16 @@ impl Store for SqliteStore {
             .read(|connection| sessions::find(connection, id))
     }
 
+    async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError> {
+        self.readers
+            .read(|connection| sessions::list(connection, *query))
+    }
+
+    async fn ended_since(&self, since: Timestamp) -> Result<Vec<EndedSession>, StoreError> {
+        self.readers
+            .read(|connection| sessions::ended_since(connection, since))
+    }
+
     async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
         let rotation = *rotation;
         self.writer
@@ -300,7 +328,18 @@ impl Store for SqliteStore {
 
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
         self.writer
-            .write(move |transition| sessions::end(transition, id, end))
+            .write(move |transition| Ok(sessions::end(transition, id, end)?.is_some()))
+            .await
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        spared: Option<SessionId>,
+        end: SessionEnd,
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        self.writer
+            .write(move |transition| sessions::end_all(transition, user, spared, end))
             .await
     }
 
@@ -308,14 +347,27 @@ impl Store for SqliteStore {
         self.readers.read(keys::all)
     }
 
-    async fn install_signing_key(
+    async fn swap_signing_keys(
         &self,
-        key: &SealedSigningKey,
-        instead_of: Option<&str>,
+        seen: &[SealedSigningKey],
+        new: &[SealedSigningKey],
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
-        let (key, instead_of) = (key.clone(), instead_of.map(str::to_owned));
+        let (seen, new) = (seen.to_vec(), new.to_vec());
         self.writer
-            .write(move |transition| keys::install(transition, &key, instead_of.as_deref()))
+            .write(move |transition| keys::swap(transition, &seen, &new))
+            .await
+    }
+
+    async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.writer
+            .write(move |transition| schema::take_upkeep_turn(transition.connection, now, until))
+            .await
+    }
+
+    async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
+        let sweep = *sweep;
+        self.writer
+            .write(move |transition| sessions::sweep(transition.connection, &sweep))
             .await
     }
 }

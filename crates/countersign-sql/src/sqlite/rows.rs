@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use countersign_core::password::EncodedPassword;
-use countersign_core::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
+use countersign_core::session::{
+    EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId,
+};
 use countersign_core::store::{Change, KeyState, SealedSigningKey};
 use countersign_core::user::{Credentials, User, UserId};
 use countersign_token::Algorithm;
@@ -92,11 +94,6 @@ pub(super) fn session(row: &Row<'_>, from: usize) -> Result<Session, Failure> {
     })
 }
 
-/// A session's id, in the first column.
-pub(super) fn session_id(row: &Row<'_>) -> Result<SessionId, Failure> {
-    Fields::new(row, "countersign_session", 0).session_id("id")
-}
-
 fn session_end(fields: &mut Fields<'_>) -> Result<Option<SessionEnd>, Failure> {
     let at = fields.optional("ended_at", Fields::milliseconds)?;
     let reason = fields.optional("end_reason", |fields, name| {
@@ -117,7 +114,7 @@ fn session_end(fields: &mut Fields<'_>) -> Result<Option<SessionEnd>, Failure> {
 /// The columns that [`signing_key`] reads.
 macro_rules! signing_key_columns {
     () => {
-        "kid, algorithm, state, sealed, created_at"
+        "kid, algorithm, state, sealed, created_at, state_since"
     };
 }
 pub(super) use signing_key_columns;
@@ -131,6 +128,7 @@ pub(super) fn signing_key(row: &Row<'_>) -> Result<SealedSigningKey, Failure> {
         state: fields.parsed("state", Fields::text, KeyState::from_code)?,
         sealed: fields.blob("sealed")?.to_owned(),
         created_at: fields.milliseconds("created_at")?,
+        state_since: fields.milliseconds("state_since")?,
     })
 }
 
@@ -139,21 +137,62 @@ pub(super) const fn change_kind(change: Change) -> &'static str {
     match change {
         Change::SessionEnded(_) => "session_ended",
         Change::UserChanged(_) => "user_changed",
+        Change::UsersChanged => "users_changed",
         Change::KeysChanged => "keys_changed",
-        Change::Everything => "everything",
+        Change::Everything | Change::Unheard | Change::HeardAgain => "everything",
     }
 }
 
-/// A change, from the columns `kind, subject` at `from` on. One of a kind that only a later version of
-/// this program tells of may be about anything.
+/// The columns that [`change`] reads, from `countersign_change` joined with the session it is about.
+macro_rules! change_columns {
+    () => {
+        "countersign_change.kind, countersign_change.subject, countersign_session.user_id, \
+         countersign_session.ended_at, countersign_session.end_reason, countersign_session.ended_by"
+    };
+}
+pub(super) use change_columns;
+
+/// A change, from the columns at `from` on. One of a kind that only a later version of this program
+/// tells of may be about anything.
 pub(super) fn change(row: &Row<'_>, from: usize) -> Result<Change, Failure> {
     let mut fields = Fields::new(row, "countersign_change", from);
     Ok(match fields.text("kind")? {
-        "session_ended" => Change::SessionEnded(fields.session_id("subject")?),
+        "session_ended" => match ended_session(&mut fields, "subject")? {
+            Some(ended) => Change::SessionEnded(ended),
+            // Its row has been removed, which happens long after any token of it has ended.
+            None => Change::UsersChanged,
+        },
         "user_changed" => Change::UserChanged(UserId(fields.integer("subject")?)),
+        "users_changed" => Change::UsersChanged,
         "keys_changed" => Change::KeysChanged,
         _ => Change::Everything,
     })
+}
+
+/// The columns that [`ended`] reads, from a table named `countersign_session`.
+macro_rules! ended_columns {
+    () => {
+        "id, user_id, ended_at, end_reason, ended_by"
+    };
+}
+pub(super) use ended_columns;
+
+/// A session that has ended.
+pub(super) fn ended(row: &Row<'_>) -> Result<EndedSession, Failure> {
+    let mut fields = Fields::new(row, "countersign_session", 0);
+    ended_session(&mut fields, "id")?
+        .ok_or_else(|| Failure::corrupt("countersign_session: a session that has not ended"))
+}
+
+fn ended_session(fields: &mut Fields<'_>, id: &str) -> Result<Option<EndedSession>, Failure> {
+    let id = fields.session_id(id)?;
+    let user = fields.optional("user_id", Fields::integer)?;
+    let end = session_end(fields)?;
+    Ok(user.zip(end).map(|(user, end)| EndedSession {
+        id,
+        user: UserId(user),
+        end,
+    }))
 }
 
 /// `user:5`, `command_line` or `service`.

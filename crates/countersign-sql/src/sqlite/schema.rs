@@ -7,12 +7,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::failure::Failure;
 
 /// The migrations in order. The first makes schema version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_session_ends.sql"),
+];
 
 /// The version that this program needs.
 pub(super) const WANTED: u32 = {
@@ -122,6 +126,21 @@ fn migrate_locked(connection: &Connection) -> Result<u32, Failure> {
     })?;
     connection.execute("UPDATE countersign_meta SET schema_version = ?1", [WANTED])?;
     Ok(current)
+}
+
+/// Takes the turn of doing upkeep, unless another process has it. One that ends implausibly late was
+/// taken by a clock that has been set back since.
+pub(super) fn take_upkeep_turn(
+    connection: &Connection,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<bool, Failure> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE countersign_meta SET upkeep_until = ?2
+         WHERE upkeep_until <= ?1 OR upkeep_until > ?2",
+    )?;
+    let taken = statement.execute([now.as_millisecond(), until.as_millisecond()])?;
+    Ok(taken == 1)
 }
 
 /// Writes for the sake of writing.

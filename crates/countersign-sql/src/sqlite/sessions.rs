@@ -1,15 +1,35 @@
 //! Transitions and reads of sessions.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use countersign_core::password::EncodedPassword;
-use countersign_core::session::{EndReason, EndedBy, Session, SessionEnd, SessionId};
-use countersign_core::store::{Change, EndedAt, OpenOutcome, OpenSession, Rotation};
+use countersign_core::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
+use countersign_core::store::{
+    Change, EndedAt, OpenOutcome, OpenSession, Rotation, SessionQuery, SessionSweep, Swept,
+};
 use countersign_core::user::{User, UserId};
+use jiff::Timestamp;
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::failure::Failure;
-use super::rows::{self, session_columns, user_columns};
+use super::rows::{self, ended_columns, session_columns, user_columns};
 use super::writer::Transition;
 use super::{datetime, users};
+
+/// Sessions that meet a condition on `?1`, in pages.
+macro_rules! list_sql {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            session_columns!(),
+            " FROM countersign_session WHERE ",
+            $condition,
+            " AND id > ?2 ORDER BY id LIMIT ?3"
+        )
+    };
+}
 
 pub(super) fn find(
     connection: &Connection,
@@ -24,7 +44,7 @@ pub(super) fn find(
              ON auth_user.id = countersign_session.user_id
            WHERE countersign_session.id = ?1"
     ))?;
-    rows::one(statement.query([id.0.as_bytes().as_slice()])?, |row| {
+    rows::one(statement.query([bytes(&id)])?, |row| {
         let session = rows::session(row, 0)?;
         let is_deleted = row.get_ref(rows::SESSION_COLUMNS)? == rusqlite::types::ValueRef::Null;
         let user = if is_deleted {
@@ -62,19 +82,50 @@ pub(super) fn open(
     ])?;
     user.last_login = Some(session.opened_at);
 
+    let ending = EndedAt {
+        at: session.opened_at,
+        by: EndedBy::User(session.user_id),
+    };
+    let mut ended = Vec::new();
     if let Some(replaced) = opening.replaced {
-        let ended = EndedAt {
-            at: session.opened_at,
-            by: EndedBy::User(session.user_id),
-        };
-        end(
-            transition,
-            replaced,
-            ended.because(EndReason::ReplacedByLogin),
-        )?;
+        let end = ending.because(EndReason::ReplacedByLogin);
+        ended.extend(self::end(transition, replaced, end)?);
+    }
+    if let Some(most) = opening.most {
+        let end = ending.because(EndReason::TooManySessions);
+        ended.extend(make_room(transition, session, most, end)?);
     }
     insert(transition.connection, session)?;
-    Ok(OpenOutcome::Opened(user))
+    // The time of the login is shown.
+    transition.tell(Change::UserChanged(user.id))?;
+    Ok(OpenOutcome::Opened { user, ended })
+}
+
+/// Ends the sessions used least recently, so that with the new one the user has no more than `most`.
+fn make_room(
+    transition: &mut Transition<'_>,
+    new: &Session,
+    most: NonZeroU32,
+    end: SessionEnd,
+) -> Result<Vec<EndedSession>, Failure> {
+    let mut statement = transition.connection.prepare_cached(concat!(
+        "UPDATE countersign_session SET ended_at = ?1, end_reason = ?2, ended_by = ?3
+         WHERE id IN (
+             SELECT id FROM countersign_session
+             WHERE user_id = ?4 AND ended_at IS NULL AND id != ?5
+             ORDER BY rotated_at DESC, id DESC LIMIT -1 OFFSET ?6)
+         RETURNING ",
+        ended_columns!()
+    ))?;
+    let ended = statement.query(params![
+        end.at.as_millisecond(),
+        end.reason.code(),
+        rows::write_ended_by(end.by),
+        new.user_id.0,
+        bytes(&new.id),
+        most.get() - 1,
+    ])?;
+    tell_ended(transition, rows::all(ended, rows::ended)?)
 }
 
 fn insert(connection: &Connection, session: &Session) -> Result<(), Failure> {
@@ -89,7 +140,7 @@ fn insert(connection: &Connection, session: &Session) -> Result<(), Failure> {
                  AND ended_at IS NULL",
     )?;
     let inserted = statement.execute(params![
-        session.id.0.as_bytes().as_slice(),
+        bytes(&session.id),
         session.user_id.0,
         session.generation.0,
         session.opened_at.as_millisecond(),
@@ -117,7 +168,7 @@ pub(super) fn rotate(connection: &Connection, rotation: Rotation) -> Result<bool
              AND EXISTS (SELECT 1 FROM auth_user WHERE auth_user.id = user_id AND is_active)",
     )?;
     let rotated = statement.execute(params![
-        rotation.session.0.as_bytes().as_slice(),
+        bytes(&rotation.session),
         rotation.from.0,
         rotation.from.next().0,
         rotation.at.as_millisecond(),
@@ -125,47 +176,148 @@ pub(super) fn rotate(connection: &Connection, rotation: Rotation) -> Result<bool
     Ok(rotated == 1)
 }
 
+/// Ends a session, if it is alive.
 pub(super) fn end(
     transition: &mut Transition<'_>,
     id: SessionId,
     end: SessionEnd,
-) -> Result<bool, Failure> {
-    let mut statement = transition.connection.prepare_cached(
+) -> Result<Option<EndedSession>, Failure> {
+    let mut statement = transition.connection.prepare_cached(concat!(
         "UPDATE countersign_session SET ended_at = ?2, end_reason = ?3, ended_by = ?4
-         WHERE id = ?1 AND ended_at IS NULL",
-    )?;
-    let ended = statement.execute(params![
-        id.0.as_bytes().as_slice(),
+         WHERE id = ?1 AND ended_at IS NULL
+         RETURNING ",
+        ended_columns!()
+    ))?;
+    let ended = statement.query(params![
+        bytes(&id),
         end.at.as_millisecond(),
         end.reason.code(),
         rows::write_ended_by(end.by),
     ])?;
-    if ended == 0 {
-        return Ok(false);
-    }
-    transition.tell(Change::SessionEnded(id))?;
-    Ok(true)
+    Ok(tell_ended(transition, rows::all(ended, rows::ended)?)?.pop())
 }
 
-/// Ends every live session of a user.
+/// Ends every live session of a user but `spared`.
 pub(super) fn end_all(
     transition: &mut Transition<'_>,
     user: UserId,
+    spared: Option<SessionId>,
     end: SessionEnd,
-) -> Result<(), Failure> {
-    let mut statement = transition.connection.prepare_cached(
+) -> Result<Vec<EndedSession>, Failure> {
+    let mut statement = transition.connection.prepare_cached(concat!(
         "UPDATE countersign_session SET ended_at = ?2, end_reason = ?3, ended_by = ?4
-         WHERE user_id = ?1 AND ended_at IS NULL
-         RETURNING id",
-    )?;
+         WHERE user_id = ?1 AND ended_at IS NULL AND id IS NOT ?5
+         RETURNING ",
+        ended_columns!()
+    ))?;
     let ended = statement.query(params![
         user.0,
         end.at.as_millisecond(),
         end.reason.code(),
         rows::write_ended_by(end.by),
+        spared.as_ref().map(bytes),
     ])?;
-    for id in rows::all(ended, rows::session_id)? {
-        transition.tell(Change::SessionEnded(id))?;
+    tell_ended(transition, rows::all(ended, rows::ended)?)
+}
+
+fn tell_ended(
+    transition: &mut Transition<'_>,
+    ended: Vec<EndedSession>,
+) -> Result<Vec<EndedSession>, Failure> {
+    for session in &ended {
+        transition.tell(Change::SessionEnded(*session))?;
     }
-    Ok(())
+    Ok(ended)
+}
+
+pub(super) fn is_live(
+    connection: &Connection,
+    id: SessionId,
+    user: UserId,
+) -> Result<bool, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM countersign_session WHERE id = ?1 AND user_id = ?2 AND ended_at IS NULL",
+    )?;
+    Ok(statement.exists(params![bytes(&id), user.0])?)
+}
+
+pub(super) fn list(connection: &Connection, query: SessionQuery) -> Result<Vec<Session>, Failure> {
+    // One statement each: with a condition that may not apply, SQLite would not use the index.
+    let sql = match (query.user, query.live) {
+        (None, false) => list_sql!("?1 IS NULL"),
+        (None, true) => list_sql!("?1 IS NULL AND ended_at IS NULL"),
+        (Some(_), false) => list_sql!("user_id = ?1"),
+        (Some(_), true) => list_sql!("user_id = ?1 AND ended_at IS NULL"),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    // Before every id there is.
+    let after = query.after.as_ref().map_or([].as_slice(), bytes);
+    let sessions = statement.query(params![query.user.map(|id| id.0), after, query.limit])?;
+    rows::all(sessions, |row| rows::session(row, 0))
+}
+
+pub(super) fn ended_since(
+    connection: &Connection,
+    since: Timestamp,
+) -> Result<Vec<EndedSession>, Failure> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        ended_columns!(),
+        " FROM countersign_session WHERE ended_at > ?1"
+    ))?;
+    rows::all(statement.query([since.as_millisecond()])?, rows::ended)
+}
+
+pub(super) fn sweep(connection: &Connection, sweep: &SessionSweep) -> Result<Swept, Failure> {
+    let after = sweep.after.as_ref().map_or([].as_slice(), bytes);
+    let mut window = connection.prepare_cached(
+        "SELECT max(id), count(*) FROM (
+             SELECT id FROM countersign_session WHERE id > ?1 ORDER BY id LIMIT ?2)",
+    )?;
+    let (last, looked_at) = window.query_row(params![after, sweep.limit], |row| {
+        Ok((row.get::<_, Option<Vec<u8>>>(0)?, row.get::<_, u32>(1)?))
+    })?;
+    let Some(last) = last else {
+        return Ok(Swept {
+            next: None,
+            expired: 0,
+            removed: 0,
+        });
+    };
+    let mut remove = connection.prepare_cached(
+        "DELETE FROM countersign_session WHERE id > ?1 AND id <= ?2 AND ended_at < ?3",
+    )?;
+    let removed = remove.execute(params![after, last, sweep.forget_before.as_millisecond()])?;
+    // Nobody need hear of it: an access token lives no longer than the limit.
+    let mut expire = connection.prepare_cached(
+        "UPDATE countersign_session
+         SET ended_at = min(rotated_at + ?3, opened_at + ?4), end_reason = ?5, ended_by = ?6
+         WHERE id > ?1 AND id <= ?2 AND ended_at IS NULL
+             AND min(rotated_at + ?3, opened_at + ?4) <= ?7",
+    )?;
+    let expired = expire.execute(params![
+        after,
+        last,
+        milliseconds(sweep.limits.idle),
+        milliseconds(sweep.limits.absolute),
+        EndReason::Expired.code(),
+        rows::write_ended_by(EndedBy::Service),
+        sweep.now.as_millisecond(),
+    ])?;
+    let next = Uuid::from_slice(&last).ok().map(SessionId);
+    Ok(Swept {
+        next: next.filter(|_| looked_at == sweep.limit),
+        expired: u32::try_from(expired).unwrap_or(u32::MAX),
+        removed: u32::try_from(removed).unwrap_or(u32::MAX),
+    })
+}
+
+fn bytes(id: &SessionId) -> &[u8] {
+    id.0.as_bytes()
+}
+
+/// Short enough to be added to any time there is.
+fn milliseconds(duration: Duration) -> i64 {
+    const CENTURIES: i64 = i64::MAX / 4;
+    i64::try_from(duration.as_millis()).map_or(CENTURIES, |exact| exact.min(CENTURIES))
 }

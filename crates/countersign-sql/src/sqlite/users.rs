@@ -1,7 +1,11 @@
 //! Transitions and reads of users.
 
-use countersign_core::session::EndReason;
-use countersign_core::store::{AccountChange, AccountChangeKind, Change, EndedAt, UserQuery};
+use countersign_core::password::EncodedPassword;
+use countersign_core::session::{EndReason, EndedSession};
+use countersign_core::store::{
+    AccountChange, AccountChangeKind, AccountChanged, Change, EndedAt, PasswordChange,
+    PasswordOutcome, UserQuery,
+};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use rusqlite::{Connection, params};
 
@@ -143,17 +147,14 @@ fn changed(transition: &mut Transition<'_>, user: Option<User>) -> Result<Option
 pub(super) fn change_account(
     transition: &mut Transition<'_>,
     change: &AccountChange,
-) -> Result<Option<User>, Failure> {
+) -> Result<Option<AccountChanged>, Failure> {
     let Some(mut user) = find(transition.connection, change.user)? else {
         return Ok(None);
     };
     let reason = change.kind.ends_sessions(&user);
     match &change.kind {
         AccountChangeKind::Password(new) => {
-            transition
-                .connection
-                .prepare_cached("UPDATE auth_user SET password = ?2 WHERE id = ?1")?
-                .execute(params![user.id.0, new.as_str()])?;
+            write_password(transition.connection, user.id, new)?;
         }
         AccountChangeKind::Active(active) => {
             transition
@@ -175,28 +176,61 @@ pub(super) fn change_account(
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
     }
-    if let Some(reason) = reason {
-        sessions::end_all(transition, user.id, change.ending.because(reason))?;
-    }
+    let ended = match reason {
+        Some(reason) => {
+            sessions::end_all(transition, user.id, None, change.ending.because(reason))?
+        }
+        None => Vec::new(),
+    };
     transition.tell(Change::UserChanged(user.id))?;
-    Ok(Some(user))
+    Ok(Some(AccountChanged { user, ended }))
+}
+
+pub(super) fn change_password(
+    transition: &mut Transition<'_>,
+    change: &PasswordChange,
+) -> Result<PasswordOutcome, Failure> {
+    if !sessions::is_live(transition.connection, change.session, change.user)? {
+        return Ok(PasswordOutcome::SessionOver);
+    }
+    let found = credentials_by_id(transition.connection, change.user)?;
+    if found.is_none_or(|found| found.password != change.verified) {
+        return Ok(PasswordOutcome::Outdated);
+    }
+    write_password(transition.connection, change.user, &change.new)?;
+    let end = change.ending.because(EndReason::PasswordChanged);
+    let ended = sessions::end_all(transition, change.user, Some(change.session), end)?;
+    transition.tell(Change::UserChanged(change.user))?;
+    Ok(PasswordOutcome::Changed(ended))
+}
+
+fn write_password(
+    connection: &Connection,
+    user: UserId,
+    password: &EncodedPassword,
+) -> Result<(), Failure> {
+    connection
+        .prepare_cached("UPDATE auth_user SET password = ?2 WHERE id = ?1")?
+        .execute(params![user.0, password.as_str()])?;
+    Ok(())
 }
 
 pub(super) fn delete(
     transition: &mut Transition<'_>,
     id: UserId,
     ending: EndedAt,
-) -> Result<bool, Failure> {
+) -> Result<Option<Vec<EndedSession>>, Failure> {
     forget_in_django(transition.connection, id)?;
     let mut statement = transition
         .connection
         .prepare_cached("DELETE FROM auth_user WHERE id = ?1")?;
     if statement.execute([id.0])? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    sessions::end_all(transition, id, ending.because(EndReason::UserDeleted))?;
+    let end = ending.because(EndReason::UserDeleted);
+    let ended = sessions::end_all(transition, id, None, end)?;
     transition.tell(Change::UserChanged(id))?;
-    Ok(true)
+    Ok(Some(ended))
 }
 
 /// Deletes what Django's own tables say of a user, as Django does it: in SQLite its foreign keys

@@ -6,15 +6,15 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use countersign_core::error::StoreError;
-use countersign_core::store::Change;
+use countersign_core::store::{Change, Watchers};
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::feed;
@@ -105,7 +105,7 @@ impl Writer {
     pub(super) fn start(
         file: Arc<DatabaseFile>,
         attachment: Attachment,
-        changes: broadcast::Sender<Change>,
+        watchers: Arc<Watchers>,
         origin: i64,
     ) -> io::Result<Self> {
         let timeout = file.timeout();
@@ -116,7 +116,8 @@ impl Writer {
             attachment: Some(attachment),
             waiting: Vec::with_capacity(GROUP),
             told: Vec::new(),
-            changes,
+            watchers,
+            data_version: None,
             origin,
         };
         let thread = thread::Builder::new()
@@ -182,7 +183,9 @@ struct WriterThread {
     waiting: Vec<Waiting>,
     /// The changes that the group made.
     told: Vec<Change>,
-    changes: broadcast::Sender<Change>,
+    watchers: Arc<Watchers>,
+    /// Changes when somebody else commits: this is the only connection of this process that does.
+    data_version: Option<i64>,
     origin: i64,
 }
 
@@ -208,8 +211,12 @@ impl From<rusqlite::Error> for Trouble {
 
 impl WriterThread {
     fn run(mut self) {
-        while let Ok(first) = self.queue.recv() {
-            self.waiting.push(first);
+        loop {
+            match self.queue.recv_timeout(feed::INTERVAL) {
+                Ok(first) => self.waiting.push(first),
+                Err(RecvTimeoutError::Timeout) => self.look_for_strangers(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             while !self.waiting.is_empty() {
                 let room = GROUP.saturating_sub(self.waiting.len());
                 self.waiting.extend(self.queue.try_iter().take(room));
@@ -230,9 +237,9 @@ impl WriterThread {
         let error = match self.commit_group() {
             Ok(()) => {
                 for change in self.told.drain(..) {
-                    // Nobody has to listen.
-                    let _ = self.changes.send(change);
+                    self.watchers.tell(change);
                 }
+                self.look_for_strangers();
                 self.waiting
                     .drain(..)
                     .for_each(|waiting| waiting.call.answer());
@@ -249,6 +256,8 @@ impl WriterThread {
             }
             Err(Trouble::Undone(failure)) => {
                 self.end_transaction(&failure);
+                // If the disk failed during the commit nobody knows what was kept.
+                self.watchers.tell(Change::Everything);
                 failure.into()
             }
         };
@@ -313,6 +322,24 @@ impl WriterThread {
         Ok(())
     }
 
+    /// Looks whether another process has committed anything since the last time. Ours leave rows that
+    /// the feed reads; other programs on the same tables leave none, and may have changed users.
+    fn look_for_strangers(&mut self) {
+        let Some(attachment) = &self.attachment else {
+            self.data_version = None;
+            return;
+        };
+        let version: Option<i64> = attachment
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .ok();
+        let before = mem::replace(&mut self.data_version, version);
+        if version.is_none() || version != before {
+            self.watchers.tell(Change::UsersChanged);
+        }
+    }
+
     /// The connection, if the path still leads to what it holds, or else a new one.
     fn attachment<'slot>(
         file: &DatabaseFile,
@@ -362,6 +389,7 @@ fn refuse(group: Vec<Waiting>, error: &StoreError) {
 mod tests {
     use std::sync::mpsc;
 
+    use countersign_core::store::Listener;
     use countersign_core::user::UserId;
     use tempfile::TempDir;
 
@@ -372,7 +400,7 @@ mod tests {
     struct Desk {
         writer: Writer,
         readers: Readers,
-        told: broadcast::Receiver<Change>,
+        told: Listener,
         _directory: TempDir,
     }
 
@@ -386,14 +414,22 @@ mod tests {
             schema::migrate(&connection, timeout).unwrap();
             let file = Arc::new(DatabaseFile::new(path, timeout));
             let attachment = file.attach(Role::Writer).unwrap();
-            let (changes, told) = broadcast::channel(64);
-            let writer = Writer::start(Arc::clone(&file), attachment, changes, 7).unwrap();
+            let watchers = Arc::new(Watchers::default());
+            let told = Listener::among(&watchers);
+            let writer = Writer::start(Arc::clone(&file), attachment, watchers, 7).unwrap();
             Self {
                 writer,
                 readers: Readers::new(file, 1),
                 told,
                 _directory: directory,
             }
+        }
+
+        /// What transitions have told; the rest is about what others may have done.
+        fn told_of_users(&mut self) -> Vec<Change> {
+            let mut told = self.told.heard();
+            told.retain(|change| matches!(change, Change::UserChanged(_)));
+            told
         }
 
         fn rows(&self) -> i64 {
@@ -472,9 +508,8 @@ mod tests {
         assert!(one.is_ok() && two.is_ok());
         assert!(matches!(failed, Err(StoreError::Corrupt(_))), "{failed:?}");
         assert_eq!(desk.rows(), 2);
-        assert_eq!(desk.told.try_recv(), Ok(Change::UserChanged(UserId(1))));
-        assert_eq!(desk.told.try_recv(), Ok(Change::UserChanged(UserId(2))));
-        assert!(desk.told.try_recv().is_err());
+        let expected = [1, 2].map(|user| Change::UserChanged(UserId(user)));
+        assert_eq!(desk.told_of_users(), expected);
     }
 
     #[tokio::test]
@@ -496,8 +531,7 @@ mod tests {
             .count();
         assert_eq!(desk.rows(), i64::try_from(kept).unwrap());
         desk.writer.write(tell(3)).await.unwrap();
-        let told = std::iter::from_fn(|| desk.told.try_recv().ok()).count();
-        assert_eq!(told, kept + 1);
+        assert_eq!(desk.told_of_users().len(), kept + 1);
     }
 
     #[tokio::test]

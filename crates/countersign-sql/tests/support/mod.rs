@@ -90,9 +90,10 @@ pub(crate) async fn sign_in(store: &dyn Store, user: &User) -> Session {
         verified: EncodedPassword::new("argon2$test$ana"),
         upgraded: None,
         replaced: None,
+        most: None,
     };
     let outcome = store.open_session(&opening).await.expect("the store works");
-    assert!(matches!(outcome, OpenOutcome::Opened(_)), "{outcome:?}");
+    assert!(matches!(outcome, OpenOutcome::Opened { .. }), "{outcome:?}");
     session
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{AppendHeaders, IntoResponse};
-use countersign_core::auth::Logout;
+use countersign_core::auth::{Logout, LogoutScope};
 use http::StatusCode;
 use http::header::SET_COOKIE;
 use utoipa::ToSchema;
@@ -17,7 +17,8 @@ use crate::state::AppState;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body, which is read field by field")]
 pub(crate) struct LogoutBody {
-    /// `local`: this session. Left out: `local`.
+    /// `local`: this session. `others`: every other session of the user. `global`: every one. Left
+    /// out: `local`.
     #[schema(example = "local", default = "local")]
     scope: Option<String>,
 }
@@ -25,7 +26,8 @@ pub(crate) struct LogoutBody {
 /// Sign out
 ///
 /// Ends the session and clears both cookies; the access token is refused from the next request on.
-/// Saying it twice is as good as once.
+/// Saying it twice is as good as once. `others` and `global` reach beyond this session, and need one that
+/// is alive; `others` leaves the cookies as they are.
 #[utoipa::path(
     post, path = "/users/logout", operation_id = "logout", tag = "Sign in and out",
     security(("refreshCookie" = [], "csrfToken" = []), ("accessToken" = [], "csrfToken" = [])),
@@ -33,7 +35,7 @@ pub(crate) struct LogoutBody {
     responses(
         (status = 204, description = "Signed out; both cookies are cleared."),
         (status = 400, description = "`malformed_request`, `validation_failed`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A bad access token is all that was shown: `token_malformed`, `token_invalid`, `token_expired`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A bad access token is all that was shown: `token_malformed`, `token_invalid`, `token_expired`; for other sessions than this one also `credentials_missing`, `refresh_invalid`, `refresh_expired`, `refresh_reused`, `session_ended`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`: you are still signed in", body = Problem, content_type = "application/problem+json"),
     ),
@@ -47,22 +49,26 @@ pub(crate) async fn logout(
     let refresh_token = cookies.presented_refresh(&headers)?;
     let access_token = bearer(&state.settings, &headers)?;
     let mut fields = Fields::from_optional_json(request).await?;
-    if fields
-        .optional_text("scope")
-        .is_some_and(|scope| scope != "local")
-    {
-        fields.refuse("scope", "invalid", "Send local, or leave it out.");
+    let scope = match fields.optional_text("scope") {
+        None => Some(LogoutScope::Local),
+        Some(word) => LogoutScope::from_code(&word),
+    };
+    if scope.is_none() {
+        fields.refuse("scope", "invalid", "Send local, others or global.");
     }
-    fields.finish(Some(()))?;
+    let scope = fields.finish(scope)?;
     let csrf_shown = csrf_shown(&headers);
     state
         .auth
         .logout(Logout {
+            scope,
             refresh_token,
             access_token,
             csrf_shown,
         })
         .await?;
-    let cleared = cookies.cleared().map(|cookie| (SET_COOKIE, cookie));
+    let cleared = (scope != LogoutScope::Others).then(|| cookies.cleared());
+    let cleared = cleared.into_iter().flatten();
+    let cleared: Vec<_> = cleared.map(|cookie| (SET_COOKIE, cookie)).collect();
     Ok((StatusCode::NO_CONTENT, AppendHeaders(cleared)))
 }

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use countersign_core::keys::{PUBLIC_KEYS_MAX_AGE, PublicKeys};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::state::AppState;
 
-/// Ten minutes: how long a resource server may go without learning of a new key.
+/// How long a resource server may go without learning of a new key.
 const CACHE: (HeaderName, &str) = (header::CACHE_CONTROL, "public, max-age=600");
+const _: () = assert!(
+    PUBLIC_KEYS_MAX_AGE.as_secs() == 600,
+    "keys are published that early"
+);
 
 /// Get the public keys
 ///
@@ -28,18 +33,17 @@ pub(crate) async fn json_web_key_set(
     State(state): State<Arc<AppState>>,
     headers: HeaderMap,
 ) -> Response {
-    let keys = state.auth.public_keys();
-    let etag = keys.etag.clone();
+    let PublicKeys { json: keys, etag } = state.auth.public_keys().await;
     if knows(&headers, &etag) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)], [CACHE]).into_response();
     }
     let json = [(header::CONTENT_TYPE, "application/json")];
-    ([(header::ETAG, etag)], [CACHE], json, keys.json.clone()).into_response()
+    ([(header::ETAG, etag)], [CACHE], json, keys).into_response()
 }
 
 /// Whether the client has the version of this tag: its list may name several, and a proxy that
 /// compresses makes them weak (RFC 9110, section 13.1.2).
-fn knows(headers: &HeaderMap, etag: &str) -> bool {
+pub(crate) fn knows(headers: &HeaderMap, etag: &str) -> bool {
     let lists = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
@@ -57,12 +61,15 @@ pub(crate) struct Metadata {
     /// Where its public keys are.
     #[schema(example = "http://127.0.0.1:8000/.well-known/jwks.json")]
     jwks_uri: String,
+    /// Where the list of what has been revoked is.
+    #[schema(example = "http://127.0.0.1:8000/.well-known/revocations")]
+    revocations_uri: String,
     /// The grant types it has: none of OAuth's.
     grant_types_supported: [&'static str; 0],
     /// The response types it has: none of OAuth's.
     response_types_supported: [&'static str; 0],
-    /// The algorithm that signs access tokens.
-    access_token_signing_alg_values_supported: [&'static str; 1],
+    /// The algorithms that access tokens are signed with: one, or two while one follows the other.
+    access_token_signing_alg_values_supported: Vec<&'static str>,
     /// Where people read how to use it.
     #[schema(example = "http://127.0.0.1:8000/docs")]
     service_documentation: String,
@@ -82,9 +89,10 @@ pub(crate) async fn authorization_server_metadata(
     let metadata = Metadata {
         issuer: tokens.issuer.clone(),
         jwks_uri: format!("{url}/.well-known/jwks.json"),
+        revocations_uri: format!("{url}/.well-known/revocations"),
         grant_types_supported: [],
         response_types_supported: [],
-        access_token_signing_alg_values_supported: [tokens.algorithm.name()],
+        access_token_signing_alg_values_supported: state.auth.signing_algorithms(),
         service_documentation: format!("{url}/docs"),
     };
     ([CACHE], Json(metadata))

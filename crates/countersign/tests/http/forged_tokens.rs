@@ -118,7 +118,7 @@ async fn the_algorithm_none_does_not_exist() {
 async fn our_public_key_is_no_hmac_secret() {
     let (service, _, ana) = service_with_ana().await;
     let (header, claims) = honest(&ana);
-    let key_set = &service.auth.public_keys().json;
+    let key_set = &service.auth.public_keys().await.json;
     let key = serde_json::from_str::<Value>(key_set).unwrap()["keys"][0].clone();
     let coordinate = |name: &str| base64url::decode(key[name].as_str().unwrap()).unwrap();
     let point = [vec![4], coordinate("x"), coordinate("y")].concat();
@@ -164,7 +164,7 @@ async fn our_public_key_is_no_hmac_secret() {
 async fn nothing_in_a_header_brings_its_own_key() {
     let (service, _, ana) = service_with_ana().await;
     let (header, claims) = honest(&ana);
-    let keys: Value = serde_json::from_str(&service.auth.public_keys().json).unwrap();
+    let keys: Value = serde_json::from_str(&service.auth.public_keys().await.json).unwrap();
     for (name, value) in [
         (
             "jwk",

@@ -223,6 +223,10 @@ impl Client {
         self.call(Method::PATCH, path)
     }
 
+    pub(crate) fn delete(&self, path: &str) -> Call<'_> {
+        self.call(Method::DELETE, path)
+    }
+
     pub(crate) fn options(&self, path: &str) -> Call<'_> {
         self.call(Method::OPTIONS, path)
     }

@@ -51,7 +51,8 @@ async fn the_access_token_has_the_documented_shape() {
         (&header["alg"], &header["typ"]),
         (&json!("ES256"), &json!("at+jwt"))
     );
-    let jwks: serde_json::Value = serde_json::from_str(&service.auth.public_keys().json).unwrap();
+    let jwks: serde_json::Value =
+        serde_json::from_str(&service.auth.public_keys().await.json).unwrap();
     assert_eq!(header["kid"], jwks["keys"][0]["kid"]);
     assert_eq!(claims["iss"], "http://127.0.0.1:8000");
     assert_eq!(

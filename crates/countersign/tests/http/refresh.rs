@@ -398,7 +398,9 @@ async fn of_a_login_that_races_a_deactivation_no_token_works() {
 async fn every_end_of_a_session_is_told_with_its_reason() {
     use countersign::core::password::Password;
     use countersign::core::session::EndedBy;
-    let (service, _, _) = service_with_ana().await;
+    let mut setup = Setup::development();
+    setup.auth.max_sessions_per_user = std::num::NonZeroU32::new(2);
+    let service = setup.start().await;
     let by = EndedBy::CommandLine;
     for reason in EndReason::ALL {
         let name = format!("user-{reason}").replace('_', "-");
@@ -422,6 +424,20 @@ async fn every_end_of_a_session_is_told_with_its_reason() {
                 let mut same_browser = holder.clone();
                 let answer = same_browser.login(&name, PASSWORD).await;
                 answer.expect(StatusCode::OK);
+            }
+            EndReason::RevokedByUser => {
+                let elsewhere = service.signed_in(&name).await;
+                let path = format!("/users/sessions/{}", holder.session_id());
+                let call = elsewhere.delete(&path).with_token().with_csrf();
+                call.send().await.expect(StatusCode::NO_CONTENT);
+            }
+            EndReason::RevokedByAdmin => {
+                let id = holder.session_id().parse().unwrap();
+                assert!(auth.revoke_session(id, by).await.unwrap());
+            }
+            EndReason::TooManySessions => {
+                drop(service.signed_in(&name).await);
+                drop(service.signed_in(&name).await);
             }
             EndReason::PasswordChanged => {
                 let new = Password::new("another long passphrase".to_owned()).unwrap();

@@ -171,6 +171,9 @@ async fn the_whole_journey_works_over_sqlite() {
     there.user().await.expect(StatusCode::OK);
     there.refresh().await.expect(StatusCode::OK);
     there.logout().await.expect(StatusCode::NO_CONTENT);
+    there.user().await.refused(401, "session_ended");
+    // What one process ends the other hears of within this time.
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     ana.user().await.refused(401, "session_ended");
     ana.refresh().await.refused(401, "session_ended");
 }

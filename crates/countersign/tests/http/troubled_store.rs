@@ -6,13 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use countersign::core::error::StoreError;
-use countersign::core::session::{Session, SessionEnd, SessionId};
+use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
-    AccountChange, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome, OpenSession,
-    Rotation, SealedSigningKey, Store, UserQuery,
+    AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome,
+    OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery,
+    SessionSweep, Store, Swept, UserQuery, Watcher, Watchers,
 };
 use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
-use tokio::sync::{Barrier, broadcast};
+use jiff::Timestamp;
+use tokio::sync::Barrier;
 
 /// What is the matter with the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub(crate) const INNERMOST: &str = "/var/lib/innermost.db: SELECT password FROM 
 #[derive(Debug, Default)]
 pub(crate) struct TroubledStore {
     inner: MemoryStore,
+    /// Told that nothing is heard while there is trouble, as a store does that has lost its feed.
+    watchers: Watchers,
+    reads: AtomicUsize,
     trouble: Mutex<Option<Trouble>>,
     before_rotating: Mutex<Option<Arc<Barrier>>>,
     rotations: AtomicUsize,
@@ -44,10 +49,19 @@ pub(crate) struct TroubledStore {
 impl TroubledStore {
     pub(crate) fn have(&self, trouble: Trouble) {
         *lock(&self.trouble) = Some(trouble);
+        if trouble != Trouble::ReadOnly {
+            self.watchers.tell(Change::Unheard);
+        }
     }
 
     pub(crate) fn recover(&self) {
         *lock(&self.trouble) = None;
+        self.watchers.tell(Change::HeardAgain);
+    }
+
+    /// How many reads there have been.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
     }
 
     /// The next rotations wait until so many callers have come as far, and again until as many let
@@ -64,6 +78,7 @@ impl TroubledStore {
     }
 
     async fn read(&self) -> Result<(), StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let trouble = *lock(&self.trouble);
         match trouble {
             None | Some(Trouble::ReadOnly) => Ok(()),
@@ -94,8 +109,9 @@ impl Store for TroubledStore {
         self.inner.check().await
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.inner.changes()
+    fn watch(&self, watcher: &Arc<dyn Watcher>) {
+        self.inner.watch(watcher);
+        self.watchers.add(watcher);
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -132,12 +148,27 @@ impl Store for TroubledStore {
         self.inner.update_profile(id, change).await
     }
 
-    async fn change_account(&self, change: &AccountChange) -> Result<Option<User>, StoreError> {
+    async fn change_account(
+        &self,
+        change: &AccountChange,
+    ) -> Result<Option<AccountChanged>, StoreError> {
         self.write().await?;
         self.inner.change_account(change).await
     }
 
-    async fn delete_user(&self, id: UserId, ending: EndedAt) -> Result<bool, StoreError> {
+    async fn change_password(
+        &self,
+        change: &PasswordChange,
+    ) -> Result<PasswordOutcome, StoreError> {
+        self.write().await?;
+        self.inner.change_password(change).await
+    }
+
+    async fn delete_user(
+        &self,
+        id: UserId,
+        ending: EndedAt,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.write().await?;
         self.inner.delete_user(id, ending).await
     }
@@ -167,6 +198,26 @@ impl Store for TroubledStore {
         Ok(rotated)
     }
 
+    async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError> {
+        self.read().await?;
+        self.inner.list_sessions(query).await
+    }
+
+    async fn ended_since(&self, since: Timestamp) -> Result<Vec<EndedSession>, StoreError> {
+        self.read().await?;
+        self.inner.ended_since(since).await
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        spared: Option<SessionId>,
+        end: SessionEnd,
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        self.write().await?;
+        self.inner.end_sessions(user, spared, end).await
+    }
+
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
         self.write().await?;
         self.inner.end_session(id, end).await
@@ -177,12 +228,22 @@ impl Store for TroubledStore {
         self.inner.signing_keys().await
     }
 
-    async fn install_signing_key(
+    async fn swap_signing_keys(
         &self,
-        key: &SealedSigningKey,
-        instead_of: Option<&str>,
+        seen: &[SealedSigningKey],
+        new: &[SealedSigningKey],
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.write().await?;
-        self.inner.install_signing_key(key, instead_of).await
+        self.inner.swap_signing_keys(seen, new).await
+    }
+
+    async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.write().await?;
+        self.inner.take_upkeep_turn(now, until).await
+    }
+
+    async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
+        self.write().await?;
+        self.inner.sweep_sessions(sweep).await
     }
 }

@@ -1,0 +1,120 @@
+//! Sessions: a user's own, listed and ended; anybody's, from the command line and the admin site.
+
+use super::{Auth, CurrentUser, tell_ended};
+use crate::error::AuthError;
+use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
+use crate::store::SessionQuery;
+use crate::user::UserId;
+
+/// The most sessions that a user is shown.
+const SHOWN: u32 = 1_000;
+
+impl Auth {
+    /// The user's sessions that are alive, the one used last first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list_sessions(&self, current: &CurrentUser) -> Result<Vec<Session>, AuthError> {
+        let query = SessionQuery {
+            user: Some(current.user().id),
+            live: true,
+            after: None,
+            limit: SHOWN,
+        };
+        let (now, limits) = (self.clock.now(), &self.settings.sessions);
+        let mut sessions = self.store.list_sessions(&query).await?;
+        // Those whose limit has passed end when upkeep comes by.
+        sessions.retain(|session| session.ended(now, limits).is_none());
+        sessions.sort_by_key(|session| std::cmp::Reverse((session.rotated_at, session.id)));
+        Ok(sessions)
+    }
+
+    /// Ends one of the user's own sessions. One that had ended before is none the worse for it.
+    ///
+    /// # Errors
+    /// [`AuthError::NoSuchSession`] for one that is not the user's, or the store's.
+    pub async fn end_own_session(
+        &self,
+        current: &CurrentUser,
+        id: SessionId,
+    ) -> Result<(), AuthError> {
+        let user = current.user().id;
+        let found = self.store.find_session(id).await?;
+        if found.is_none_or(|(session, _)| session.user_id != user) {
+            return Err(AuthError::NoSuchSession);
+        }
+        let reason = if id == current.session() {
+            EndReason::Logout
+        } else {
+            EndReason::RevokedByUser
+        };
+        self.end_session(id, user, self.end_now(reason, EndedBy::User(user)))
+            .await
+            .map(drop)
+    }
+
+    /// Sessions of anybody, in the order in which they were opened.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn find_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, AuthError> {
+        Ok(self.store.list_sessions(query).await?)
+    }
+
+    /// Ends anybody's session. False: it had ended before.
+    ///
+    /// # Errors
+    /// [`AuthError::NoSuchSession`], or the store's.
+    pub async fn revoke_session(&self, id: SessionId, by: EndedBy) -> Result<bool, AuthError> {
+        let found = self.store.find_session(id).await?;
+        let (session, _) = found.ok_or(AuthError::NoSuchSession)?;
+        let end = self.end_now(EndReason::RevokedByAdmin, by);
+        self.end_session(id, session.user_id, end).await
+    }
+
+    /// Ends every session of a user; gives those that it ended.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn revoke_sessions_of(
+        &self,
+        user: UserId,
+        by: EndedBy,
+    ) -> Result<Vec<EndedSession>, AuthError> {
+        let end = self.end_now(EndReason::RevokedByAdmin, by);
+        let ended = self.store.end_sessions(user, None, end).await?;
+        tell_ended(&ended);
+        Ok(ended)
+    }
+
+    /// Ends a session, and tells of it if it was alive.
+    pub(super) async fn end_session(
+        &self,
+        id: SessionId,
+        user: UserId,
+        end: SessionEnd,
+    ) -> Result<bool, AuthError> {
+        let has_ended = self.store.end_session(id, end).await?;
+        if has_ended {
+            tell_ended(&[EndedSession { id, user, end }]);
+        }
+        Ok(has_ended)
+    }
+
+    /// The refusal for a session that was alive when it was read and is not any more.
+    pub(super) async fn ended_meanwhile(&self, id: SessionId) -> Result<AuthError, AuthError> {
+        let found = self.store.find_session(id).await?;
+        let end = found.and_then(|(session, _)| session.end);
+        let reason = end.map_or(EndReason::Expired, |end| end.reason);
+        Ok(AuthError::SessionEnded(reason))
+    }
+
+    /// An end as of now.
+    pub(super) fn end_now(&self, reason: EndReason, by: EndedBy) -> SessionEnd {
+        SessionEnd {
+            reason,
+            at: self.clock.now(),
+            by,
+        }
+    }
+}

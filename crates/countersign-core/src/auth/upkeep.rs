@@ -1,0 +1,113 @@
+//! Upkeep: what has to be done from time to time, by one process at a time, so that nothing grows without
+//! bound.
+
+use std::convert::Infallible;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Auth;
+use crate::audit::Event;
+use crate::error::AuthError;
+use crate::session::{SessionId, saturating_add};
+use crate::store::SessionSweep;
+
+/// How often upkeep is done.
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// How long a turn lasts: less than the interval, so that the process that had it can have it again.
+const TURN: Duration = Duration::from_secs(50);
+
+/// Sessions that one transaction looks at: a millisecond's worth, after which others have their turn.
+const BATCH: u32 = 500;
+
+/// Batches in one round. A table of ten million sessions is looked through in three hours.
+const BATCHES: u32 = 100;
+
+/// What one round of upkeep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UpkeepReport {
+    /// Whether it was this process's turn.
+    pub had_the_turn: bool,
+    /// Sessions that ended because a limit had passed.
+    pub sessions_expired: u32,
+    /// Sessions that had ended long ago and were removed.
+    pub sessions_removed: u32,
+}
+
+impl Auth {
+    /// Does upkeep every minute, for as long as it is polled. A round that fails is told and tried
+    /// again.
+    ///
+    /// A program that embeds the service spawns this once; of several processes on one store one at a
+    /// time does the work.
+    pub async fn run_upkeep(&self) -> Infallible {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            if let Err(error) = self.do_upkeep().await {
+                tracing::warn!(event = "upkeep_failed", cause = %error);
+            }
+        }
+    }
+
+    /// Does one round of upkeep, if it is this process's turn: moves the signing keys on as their
+    /// schedule says, ends sessions whose limit has passed, removes those that ended long ago.
+    ///
+    /// # Errors
+    /// The store's; what was done is done, and the rest is for the next round.
+    pub async fn do_upkeep(&self) -> Result<UpkeepReport, AuthError> {
+        let now = self.clock.now();
+        self.known.forget_old_ends(now);
+        let turn_ends = saturating_add(now, TURN);
+        if !self.store.take_upkeep_turn(now, turn_ends).await? {
+            return Ok(UpkeepReport::default());
+        }
+        self.move_keys().await?;
+        let report = self.sweep_sessions(now).await?;
+        if report.sessions_expired > 0 || report.sessions_removed > 0 {
+            Event::SessionsSwept {
+                expired: report.sessions_expired,
+                removed: report.sessions_removed,
+            }
+            .tell();
+        }
+        Ok(report)
+    }
+
+    /// Goes on with the sweep of the sessions where the last round stopped.
+    async fn sweep_sessions(&self, now: Timestamp) -> Result<UpkeepReport, AuthError> {
+        let forget_before = now
+            .saturating_sub(self.settings.keep_ended_sessions)
+            .unwrap_or(Timestamp::MIN);
+        let mut report = UpkeepReport {
+            had_the_turn: true,
+            ..UpkeepReport::default()
+        };
+        let mut after = self.swept_to();
+        for _ in 0..BATCHES {
+            let sweep = SessionSweep {
+                after,
+                limit: BATCH,
+                limits: self.settings.sessions,
+                now,
+                forget_before,
+            };
+            let swept = self.store.sweep_sessions(&sweep).await?;
+            report.sessions_expired += swept.expired;
+            report.sessions_removed += swept.removed;
+            after = swept.next;
+            *self.swept_to.lock().unwrap_or_else(PoisonError::into_inner) = after;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    fn swept_to(&self) -> Option<SessionId> {
+        *self.swept_to.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
