@@ -54,6 +54,8 @@
 //! * The key is the one that `kid` names, and the algorithm is the key's; the header's `alg` is
 //!   only compared with it ([RFC 8725, section 3.1]). Nothing in a header selects a source of keys.
 //! * The signature is checked before the claims are looked at.
+//! * What the issuer listed as ended ([`Verifier::apply_revocations`]) is refused from then on, also
+//!   if the token was accepted before.
 //! * JSON with duplicate member names, base64url with padding or stray bits, and claims of a wrong
 //!   type are refused, never repaired: two programs must not read the same token differently.
 //!
@@ -74,6 +76,7 @@ pub mod jwks;
 pub mod jws;
 mod key;
 pub mod revocation;
+mod revoked;
 mod time;
 mod verifier;
 
