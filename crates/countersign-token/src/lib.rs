@@ -59,6 +59,12 @@
 //! * JSON with duplicate member names, base64url with padding or stray bits, and claims of a wrong
 //!   type are refused, never repaired: two programs must not read the same token differently.
 //!
+//! # Following an issuer
+//!
+//! With the feature `remote`, off by default, `remote::RemoteVerifier` fetches the issuer's keys and
+//! its list of ended sessions, and keeps following both. It adds a small HTTP client: tokio, hyper,
+//! and rustls on the same aws-lc-rs. Without the feature, nothing here opens a connection.
+//!
 //! # The rooms
 //!
 //! [`jws`] is the compact serialisation, for signing too; [`AccessClaims`] is the one shape of the
@@ -75,6 +81,8 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 mod key;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod revocation;
 mod revoked;
 mod time;
