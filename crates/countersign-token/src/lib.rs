@@ -15,7 +15,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let key_pair = Ed25519KeyPair::generate()?;
 //! # let public_key = key_pair.public_key();
-//! // Normally read from the issuer's `/users/.well-known/jwks.json` by `JsonWebKeySet::parse`.
+//! // Normally read from the issuer's `/.well-known/jwks.json` by `JsonWebKeySet::parse`.
 //! let key = VerifyingKey::ed25519("2026-11", public_key.as_ref())?;
 //!
 //! let verifier = Verifier::builder("https://auth.example.com")

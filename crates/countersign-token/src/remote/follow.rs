@@ -48,6 +48,8 @@ pub(super) struct KeysFollower {
     client: Client,
     current: Option<JsonWebKeySet>,
     etag: Option<HeaderValue>,
+    /// What the issuer last said, of an answer that may since have been confirmed.
+    usable_for: Duration,
 }
 
 impl KeysFollower {
@@ -56,6 +58,7 @@ impl KeysFollower {
             client,
             current: None,
             etag: None,
+            usable_for: KEYS_REFRESHED_AFTER,
         }
     }
 
@@ -92,7 +95,7 @@ impl KeysFollower {
             body,
         } = answer
         else {
-            return Ok(KEYS_REFRESHED_AFTER);
+            return Ok(self.usable_for);
         };
         let set = JsonWebKeySet::parse(&body)?;
         // New keys make the verifier forget what it has accepted: not for the same ones.
@@ -101,9 +104,10 @@ impl KeysFollower {
             self.current = Some(set);
         }
         self.etag = etag;
-        Ok(max_age.map_or(KEYS_REFRESHED_AFTER, |age| {
+        self.usable_for = max_age.map_or(KEYS_REFRESHED_AFTER, |age| {
             age.clamp(KEYS_REFRESHED_AT_MOST_EVERY, KEYS_REFRESHED_AFTER)
-        }))
+        });
+        Ok(self.usable_for)
     }
 
     /// Follows until it is aborted. `usable_for` is what the first fetch said.

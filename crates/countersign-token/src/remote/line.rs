@@ -31,7 +31,7 @@ pub struct LineHealth {
 #[non_exhaustive]
 pub struct Failing {
     /// How long it has been so.
-    pub since: Duration,
+    pub lasting: Duration,
     /// What went wrong the last time.
     pub why: FetchError,
 }
@@ -74,7 +74,7 @@ impl Line {
         LineHealth {
             heard_ago: self.heard_ago(),
             failing: failing.as_ref().map(|(since, why)| Failing {
-                since: since.elapsed(),
+                lasting: since.elapsed(),
                 why: why.clone(),
             }),
         }

@@ -74,6 +74,8 @@ pub(crate) enum Manner {
     Hasty,
     /// As obedient, but it closes the connection after each answer and does not say so.
     Brief,
+    /// As obedient, but it closes the connection when it is asked a second time.
+    Forgetful,
     /// It closes the connection without an answer.
     Absent,
     /// With these bytes, then it closes.
@@ -210,7 +212,12 @@ impl Page {
     }
 
     /// Answers one request; whether the connection may be used again.
-    async fn answer(&self, asked: Asked, stream: &mut (impl AsyncWrite + Unpin)) -> bool {
+    async fn answer(
+        &self,
+        asked: Asked,
+        nth: usize,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> bool {
         self.asked.lock().unwrap().push(asked.clone());
         let seconds = asked
             .target
@@ -221,10 +228,11 @@ impl Page {
         loop {
             let Content { body, etag, manner } = content.borrow_and_update().clone();
             let is_known = asked.if_none_match.as_ref() == Some(&etag);
-            let may_wait = matches!(manner, Manner::Obedient | Manner::Brief);
+            let is_hasty = matches!(manner, Manner::Hasty);
             match manner {
-                Manner::Obedient | Manner::Hasty | Manner::Brief => {
-                    if is_known && may_wait && Instant::now() < deadline {
+                Manner::Forgetful if nth > 0 => return false,
+                Manner::Obedient | Manner::Hasty | Manner::Brief | Manner::Forgetful => {
+                    if is_known && !is_hasty && Instant::now() < deadline {
                         let _ = timeout_at(deadline, content.changed()).await;
                         continue;
                     }
@@ -344,6 +352,7 @@ impl Drop for Issuer {
 }
 
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, [keys, feed]: [Arc<Page>; 2]) {
+    let mut nth = 0;
     while let Some(asked) = request(&mut stream).await {
         let page = match asked.target.split('?').next().unwrap() {
             "/.well-known/jwks.json" => &keys,
@@ -354,13 +363,14 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, [keys, feed]: [A
         // Whoever hangs up while waiting is gone.
         let mut byte = [0];
         let may_go_on = tokio::select! {
-            may_go_on = page.answer(asked, &mut writing) => may_go_on,
+            may_go_on = page.answer(asked, nth, &mut writing) => may_go_on,
             _ = reading.read(&mut byte) => false,
         };
         if !may_go_on {
             let _ = stream.shutdown().await;
             return;
         }
+        nth += 1;
     }
 }
 

@@ -156,16 +156,22 @@ async fn what_ended_stays_ended_when_the_next_list_is_silent_about_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_that_closes_idle_connections_is_followed_all_the_same() {
-    let issuer = Issuer::new().await;
-    issuer.feed.becomes(Manner::Brief);
-    let api = issuer.api().start().await.unwrap();
-    for n in 0..5 {
-        let token = issuer.signer.token_of(&format!("session-{n}"));
-        assert_eq!(outcome(&api, &token), "accepted");
-        issuer.feed.lists(&ended(&format!("session-{n}")));
-        within_a_second(|| outcome(&api, &token) == "session_ended").await;
-        assert_eq!(api.health().revocations.failing, None);
+async fn an_issuer_that_closes_connections_between_questions_is_followed_all_the_same() {
+    for manner in [Manner::Brief, Manner::Forgetful] {
+        let issuer = Issuer::new().await;
+        issuer.feed.becomes(manner);
+        let api = issuer.api().start().await.unwrap();
+        for n in 0..5 {
+            let token = issuer.signer.token_of(&format!("session-{n}"));
+            assert_eq!(outcome(&api, &token), "accepted");
+            issuer.feed.lists(&ended(&format!("session-{n}")));
+            within_a_second(|| {
+                // That is no failure.
+                assert_eq!(api.health().revocations.failing, None);
+                outcome(&api, &token) == "session_ended"
+            })
+            .await;
+        }
     }
 }
 

@@ -37,7 +37,7 @@ async fn a_strict_api_refuses_after_a_while_and_accepts_again_when_the_feed_is_b
     assert!(health.revocations.heard_ago.unwrap() > SOON);
     let failing = health.revocations.failing.unwrap();
     assert!(matches!(failing.why, FetchError::Unreachable(_)));
-    assert!(failing.since > Duration::ZERO);
+    assert!(failing.lasting > Duration::ZERO);
 
     // What is wrong with a token itself is said all the same.
     let malformed = api.verify("not.a.token").unwrap_err();
