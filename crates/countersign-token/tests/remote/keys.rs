@@ -1,5 +1,6 @@
 //! The issuer's keys: had at the start or not at all, and fetched again when they change.
 
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -65,10 +66,9 @@ async fn there_is_no_start_with_an_issuer_that_is_away_or_sends_elsewhere() {
     }
     assert_eq!(elsewhere.keys.times_asked(), 0);
 
-    let url = {
-        let issuer = Issuer::new().await;
-        issuer.url.clone()
-    };
+    // A port that was free a moment ago.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let url = format!("http://{}", nobody.unwrap());
     let issuer = Issuer::new().await;
     let refused = issuer.api().base_url(url).start().await.unwrap_err();
     assert!(refused.to_string().contains("refused"), "{refused}");
