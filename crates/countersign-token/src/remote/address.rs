@@ -57,8 +57,10 @@ impl Address {
         if !is_secure && !allow_http && !is_this_machine(&host) {
             return Err(AddressError::NotSecure);
         }
-        let port = match authority.port() {
-            Some(port) => port.as_u16(),
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            // Something follows the host that is no port.
+            None if authority.as_str() != authority.host() => return Err(AddressError::NotAUrl),
             None if is_secure => 443,
             None => 80,
         };
@@ -146,6 +148,7 @@ mod tests {
             "https://",
             "https:///users",
             "https://auth.example.com:99999",
+            "https://auth.example.com:",
             "https://auth example.com",
         ] {
             let refused = Address::parse(wrong, true);
