@@ -17,8 +17,10 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
     Ed25519KeyPair, KeyPair as _, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm,
 };
+use countersign_token::revocation::{RevokedSession, RevokedUser};
 use countersign_token::{
-    ACCESS_TOKEN_TYPE, AccessClaims, Algorithm, UnixSeconds, Verifier, VerifyingKey, base64url, jws,
+    ACCESS_TOKEN_TYPE, AccessClaims, Algorithm, RevocationList, UnixSeconds, Verifier,
+    VerifyingKey, base64url, jws,
 };
 use serde_json::Map;
 
@@ -152,6 +154,8 @@ impl Tokens {
     fn compare(&self, rounds: usize, turn: Duration, bare: Vec<Variant<'_>>) {
         let forgetful = self.verifier(0);
         let mindful = self.verifier(1024);
+        let wary = self.verifier(1024);
+        wary.apply_revocations_at(&two_thousand_ends(), NOW);
         let ask = |verifier: &Verifier, token: &str| {
             black_box(verifier.verify_at(black_box(token), NOW).unwrap());
         };
@@ -164,6 +168,10 @@ impl Tokens {
         variants.push((
             "verify, remembered",
             Box::new(|| ask(&mindful, &self.usual)),
+        ));
+        variants.push((
+            "verify, remembered, 2,000 ends",
+            Box::new(|| ask(&wary, &self.usual)),
         ));
 
         println!(
@@ -190,6 +198,27 @@ impl Tokens {
                 of_bare(|time, bare| time - bare),
             );
         }
+    }
+}
+
+/// A thousand sessions and a thousand users, none of them ours.
+fn two_thousand_ends() -> RevocationList {
+    let until = NOW.saturating_add(Duration::from_mins(5));
+    RevocationList {
+        sessions: (0..1000)
+            .map(|n| RevokedSession {
+                sid: format!("0198b3f2-6a3e-7d5c-9d0e-1{n:011}"),
+                until,
+            })
+            .collect(),
+        users: (0..1000)
+            .map(|n| RevokedUser {
+                sub: format!("{n}"),
+                not_before: NOW,
+                until,
+            })
+            .collect(),
+        ..RevocationList::empty(NOW)
     }
 }
 

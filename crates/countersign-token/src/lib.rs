@@ -15,7 +15,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let key_pair = Ed25519KeyPair::generate()?;
 //! # let public_key = key_pair.public_key();
-//! // Normally read from the issuer's `/users/.well-known/jwks.json` by `JsonWebKeySet::parse`.
+//! // Normally read from the issuer's `/.well-known/jwks.json` by `JsonWebKeySet::parse`.
 //! let key = VerifyingKey::ed25519("2026-11", public_key.as_ref())?;
 //!
 //! let verifier = Verifier::builder("https://auth.example.com")
@@ -54,8 +54,16 @@
 //! * The key is the one that `kid` names, and the algorithm is the key's; the header's `alg` is
 //!   only compared with it ([RFC 8725, section 3.1]). Nothing in a header selects a source of keys.
 //! * The signature is checked before the claims are looked at.
+//! * What the issuer listed as ended ([`Verifier::apply_revocations`]) is refused from then on, also
+//!   if the token was accepted before.
 //! * JSON with duplicate member names, base64url with padding or stray bits, and claims of a wrong
 //!   type are refused, never repaired: two programs must not read the same token differently.
+//!
+//! # Following an issuer
+//!
+//! With the feature `remote`, off by default, `remote::RemoteVerifier` fetches the issuer's keys and
+//! its list of ended sessions, and keeps following both. It adds a small HTTP client: tokio, hyper,
+//! and rustls on the same aws-lc-rs. Without the feature, nothing here opens a connection.
 //!
 //! # The rooms
 //!
@@ -73,7 +81,10 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 mod key;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod revocation;
+mod revoked;
 mod time;
 mod verifier;
 

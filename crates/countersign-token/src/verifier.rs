@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use quick_cache::sync::Cache;
 
 use crate::claims::{ACCESS_TOKEN_TYPE, AccessClaims, ClaimsSet};
 use crate::jws::{self, Header, Malformed, Segments};
+use crate::revocation::RevocationList;
+use crate::revoked::Revoked;
 use crate::{Algorithm, UnixSeconds, VerifyingKey, base64url};
 
 /// How far clocks may differ when nothing else is set: enough for hosts that keep time at all.
@@ -35,16 +37,21 @@ pub enum VerifyError {
     /// The token was valid until its `exp`.
     #[error("The access token has expired.")]
     Expired,
+    /// The session of the token, or all earlier sessions of its user, ended before its `exp`.
+    #[error("The session of the access token has ended.")]
+    SessionEnded,
 }
 
 impl VerifyError {
-    /// The stable word for programs: `token_malformed`, `token_invalid` or `token_expired`.
+    /// The stable word for programs: `token_malformed`, `token_invalid`, `token_expired` or
+    /// `session_ended`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
             Self::Malformed(_) => "token_malformed",
             Self::Invalid(_) => "token_invalid",
             Self::Expired => "token_expired",
+            Self::SessionEnded => "session_ended",
         }
     }
 
@@ -56,6 +63,7 @@ impl VerifyError {
             Self::Malformed(malformed) => malformed.reason(),
             Self::Invalid(invalid) => invalid.reason(),
             Self::Expired => "expired",
+            Self::SessionEnded => "session_ended",
         }
     }
 }
@@ -80,6 +88,8 @@ pub enum Invalid {
     NoKid,
     /// The header names a key that we do not have.
     UnknownKid,
+    /// The header names a key that the issuer has revoked.
+    RevokedKey,
     /// The header's algorithm is not that of the key.
     Algorithm,
     /// Not an access token.
@@ -105,6 +115,7 @@ impl Invalid {
         match self {
             Self::NoKid => "no_kid",
             Self::UnknownKid => "unknown_kid",
+            Self::RevokedKey => "revoked_key",
             Self::Algorithm => "alg",
             Self::Type => "typ",
             Self::Signature => "signature",
@@ -133,7 +144,7 @@ impl Deref for VerifiedToken {
 /// Accepts or refuses access tokens. Built once, shared by all threads.
 ///
 /// A token that was accepted is remembered, whole, and accepted again without its signature being
-/// computed, until it expires or the keys are replaced.
+/// computed, until it expires, its session ends or the keys are replaced.
 pub struct Verifier {
     issuer: String,
     audiences: Vec<String>,
@@ -142,6 +153,11 @@ pub struct Verifier {
     /// The generation of `keys`; what was verified with another is not a hit.
     generation: AtomicU64,
     cache: Option<Cache<Box<str>, Verified>>,
+    revoked: RwLock<Arc<Revoked>>,
+    /// Whether `revoked` is worth a look.
+    any_revoked: AtomicBool,
+    /// Held by whoever makes the next `revoked`, so that readers need not wait meanwhile.
+    revoking: Mutex<()>,
 }
 
 struct KeySet {
@@ -151,6 +167,7 @@ struct KeySet {
 
 /// A key, and the beginnings of the tokens that our own signer makes with it: its header in
 /// base64url. A token that begins so needs no reading of its header.
+#[derive(Clone)]
 struct KnownKey {
     key: VerifyingKey,
     usual_headers: Vec<String>,
@@ -181,31 +198,28 @@ impl Verifier {
     /// # Errors
     ///
     /// [`VerifyError`], as [`verify_at`](Self::verify_at).
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that asks the clock, for those who have none of their own"
-    )]
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, VerifyError> {
-        self.verify_at(token, SystemTime::now().into())
+        self.verify_at(token, system_time())
     }
 
     /// Verifies `token` at the time `now`.
     ///
     /// In this order: length; three parts of base64url; a header of the right form; a key of that
     /// `kid`; `alg`, which must be the key's; `typ`; the signature; only then the claims and their
-    /// types, `iss`, `aud`, `iat`, `nbf` and `exp`.
+    /// types, `iss`, `aud`, `iat`, `nbf` and `exp`, and whether its session ended.
     ///
     /// # Errors
     ///
     /// [`VerifyError::Malformed`] if `token` is no compact JWS, [`VerifyError::Expired`] if it is
-    /// one of ours whose time is over, and [`VerifyError::Invalid`] for all between.
+    /// one of ours whose time is over, [`VerifyError::SessionEnded`] if its session ended before,
+    /// and [`VerifyError::Invalid`] for all between.
     pub fn verify_at(&self, token: &str, now: UnixSeconds) -> Result<VerifiedToken, VerifyError> {
         if token.len() > jws::MAX_TOKEN_BYTES {
             return Err(Malformed::TooLong.into());
         }
         if let Some(verified) = self.remembered(token) {
-            // Time goes on for the remembered ones too.
-            return match self.check_time(&verified, now) {
+            // Time goes on, and sessions end, for the remembered ones too.
+            return match self.check_now(&verified, now) {
                 Ok(()) => Ok(verified.token),
                 Err(refused) => {
                     self.forget(token);
@@ -214,7 +228,7 @@ impl Verifier {
             };
         }
         let verified = self.verify_unknown(token)?;
-        self.check_time(&verified, now)?;
+        self.check_now(&verified, now)?;
         self.remember(token, &verified);
         Ok(verified.token)
     }
@@ -226,15 +240,70 @@ impl Verifier {
     /// the new ones accept it too.
     pub fn replace_keys(&self, keys: impl IntoIterator<Item = VerifyingKey>) {
         let keys = known_keys(keys);
+        self.begin_generation(|_| keys);
+    }
+
+    /// Refuses from now on what `list` says has ended, as of the system's clock.
+    ///
+    /// As [`apply_revocations_at`](Self::apply_revocations_at).
+    pub fn apply_revocations(&self, list: &RevocationList) {
+        self.apply_revocations_at(list, system_time());
+    }
+
+    /// Refuses from now on what `list` says has ended: tokens of its sessions, earlier tokens of its
+    /// users, and whatever is signed with its keys, even while those are still among the
+    /// verifier's. Nothing that ended is accepted by a call that begins after this one returns.
+    ///
+    /// What earlier lists named is remembered until its `until` and the leeway have passed at
+    /// `now`, whether or not this list names it too.
+    pub fn apply_revocations_at(&self, list: &RevocationList, now: UnixSeconds) {
+        let _alone = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.current_keys();
+        let before = self.current_revoked();
+        let mut revoked = Revoked::clone(&before);
+        revoked.add(list);
+        revoked.forget(
+            |until| until.saturating_add(self.leeway) <= now,
+            |kid| keys.find(kid).is_some(),
+        );
+        let more_keys = revoked.revokes_more_keys_than(&before);
+        let any = !revoked.is_empty();
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(revoked);
+        self.any_revoked.store(any, Ordering::Release);
+        if more_keys {
+            // Who signed a remembered token is not remembered. Only after the key is known to be
+            // revoked, so that what is accepted in the new generation was held against it.
+            self.begin_generation(<[KnownKey]>::to_vec);
+        }
+    }
+
+    /// Makes the keys anew, and forgets every token that was accepted before.
+    fn begin_generation(&self, next: impl FnOnce(&[KnownKey]) -> Vec<KnownKey>) {
         {
             let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
             let generation = current.generation + 1;
+            let keys = next(&current.keys);
             *current = Arc::new(KeySet { keys, generation });
             self.generation.store(generation, Ordering::Release);
         }
         if let Some(cache) = &self.cache {
             cache.clear();
         }
+    }
+
+    fn current_keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn current_revoked(&self) -> Arc<Revoked> {
+        Arc::clone(&self.revoked.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether `is_revoked` says so of what is known to have ended. Costs one load where that is
+    /// nothing.
+    fn is_revoked(&self, is_revoked: impl FnOnce(&Revoked) -> bool) -> bool {
+        self.any_revoked.load(Ordering::Acquire)
+            && is_revoked(&self.revoked.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn remembered(&self, token: &str) -> Option<Verified> {
@@ -257,10 +326,13 @@ impl Verifier {
         }
     }
 
-    /// Everything but the time.
+    /// Everything but what may change from one request to the next.
     fn verify_unknown(&self, token: &str) -> Result<Verified, VerifyError> {
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let keys = self.current_keys();
         let (key, segments) = keys.resolve(token)?;
+        if self.is_revoked(|revoked| revoked.has_key(key.kid())) {
+            return Err(Invalid::RevokedKey.into());
+        }
 
         let signature = segments.signature_bytes()?;
         key.verify(segments.signing_input.as_bytes(), signature.as_ref())
@@ -297,6 +369,15 @@ impl Verifier {
             .any(|audience| self.audiences.contains(audience))
     }
 
+    /// What may change while a token is remembered.
+    fn check_now(&self, verified: &Verified, now: UnixSeconds) -> Result<(), VerifyError> {
+        self.check_time(verified, now)?;
+        if self.is_revoked(|revoked| revoked.has_ended(&verified.token)) {
+            return Err(VerifyError::SessionEnded);
+        }
+        Ok(())
+    }
+
     fn check_time(&self, verified: &Verified, now: UnixSeconds) -> Result<(), VerifyError> {
         let latest = now.saturating_add(self.leeway);
         if verified.token.iat > latest {
@@ -310,6 +391,14 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that asks the clock, for those who have none of their own"
+)]
+fn system_time() -> UnixSeconds {
+    SystemTime::now().into()
 }
 
 impl fmt::Debug for Verifier {
@@ -348,12 +437,7 @@ impl KeySet {
     fn choose(&self, header: &[u8]) -> Result<&VerifyingKey, VerifyError> {
         let header = Header::from_json(header)?;
         let kid = header.kid.as_deref().ok_or(Invalid::NoKid)?;
-        let key = self
-            .keys
-            .iter()
-            .map(|known| &known.key)
-            .find(|key| key.kid() == kid)
-            .ok_or(Invalid::UnknownKid)?;
+        let key = self.find(kid).ok_or(Invalid::UnknownKid)?;
         if Algorithm::from_name(&header.algorithm) != Some(key.algorithm()) {
             return Err(Invalid::Algorithm.into());
         }
@@ -361,6 +445,13 @@ impl KeySet {
             return Err(Invalid::Type.into());
         }
         Ok(key)
+    }
+
+    fn find(&self, kid: &str) -> Option<&VerifyingKey> {
+        self.keys
+            .iter()
+            .map(|known| &known.key)
+            .find(|key| key.kid() == kid)
     }
 }
 
@@ -448,6 +539,9 @@ impl VerifierBuilder {
             generation: AtomicU64::new(generation),
             // Its hash is seeded at random, and only tokens with a good signature get in.
             cache: (self.cache_capacity > 0).then(|| Cache::new(self.cache_capacity)),
+            revoked: RwLock::default(),
+            any_revoked: AtomicBool::new(false),
+            revoking: Mutex::new(()),
         }
     }
 }

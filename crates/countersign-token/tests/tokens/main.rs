@@ -11,5 +11,6 @@ mod forged;
 mod jose;
 mod properties;
 mod remembered;
+mod revoked;
 mod rfc;
 mod wycheproof;
