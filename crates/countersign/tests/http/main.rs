@@ -10,6 +10,7 @@ mod cookies;
 mod cors;
 mod csrf;
 mod discovery;
+mod ends_at_once;
 mod errors;
 mod forged_tokens;
 mod guarded;
