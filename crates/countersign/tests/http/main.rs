@@ -25,6 +25,7 @@ mod password;
 mod proxies;
 mod recipe_defects;
 mod refresh;
+mod revocations;
 mod sessions;
 mod sql;
 mod storage_failures;
