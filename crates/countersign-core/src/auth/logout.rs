@@ -87,11 +87,13 @@ impl Auth {
             .refresh_token
             .and_then(|token| self.read_refresh_token(token).ok())
             .map(|presented| (presented.session(), presented.user()));
-        let from_header = match logout.access_token.map(|token| self.verify(token)) {
+        let from_header = match logout.access_token {
             None => None,
-            Some(Ok(token)) => Some((session_of(&token)?, UserId(token.user_id))),
-            Some(Err(_)) if from_cookie.is_some() => None,
-            Some(Err(error)) => return Err(error),
+            Some(token) => match self.verify_as_of_now(token).await {
+                Ok(token) => Some((session_of(&token)?, UserId(token.user_id))),
+                Err(AuthError::AccessToken(_)) if from_cookie.is_some() => None,
+                Err(error) => return Err(error),
+            },
         };
         let from_header = from_header.filter(|named| Some(*named) != from_cookie);
         let sessions: Vec<Named> = [from_cookie, from_header].into_iter().flatten().collect();
