@@ -1,6 +1,7 @@
 //! A refresh against whatever ends its session, at once: when both have been answered, nobody goes on.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Client, PASSWORD, Service, Setup};
 use countersign::core::session::EndedBy;
@@ -25,17 +26,32 @@ async fn over_sqlite() -> (Arc<Service>, TempDir) {
     (Arc::new(service), directory)
 }
 
-/// How often the refresh was the first of the two.
+/// How often the refresh was the first of the two, and how long it lets the other go ahead: longer
+/// after it was the first, shorter after it was the second, so that they meet.
 #[derive(Debug, Default)]
 struct Tally {
     first: usize,
     second: usize,
+    head_start: Duration,
 }
 
 impl Tally {
+    const STEP: Duration = Duration::from_micros(20);
+
+    fn refresh_was_first(&mut self) {
+        self.first += 1;
+        self.head_start += Self::STEP;
+    }
+
+    fn refresh_was_second(&mut self) {
+        self.second += 1;
+        self.head_start = self.head_start.saturating_sub(Self::STEP);
+    }
+
     /// Both orders have been seen: it was a race.
     fn shows_a_race(&self) {
-        assert!(self.first > 0 && self.second > 0, "{self:?}");
+        let fewest = self.first.min(self.second);
+        assert!(fewest > ROUNDS / 20, "{self:?}");
     }
 }
 
@@ -48,7 +64,12 @@ async fn race(
     reason: &str,
 ) {
     let mut refreshing = ana.clone();
+    let head_start = tally.head_start;
     let refresh = tokio::spawn(async move {
+        let begun = Instant::now();
+        while begun.elapsed() < head_start {
+            tokio::task::yield_now().await;
+        }
         let answer = refreshing.refresh().await;
         (answer, refreshing)
     });
@@ -56,11 +77,11 @@ async fn race(
     ended.await.unwrap();
     let (answer, refreshed) = refresh.await.unwrap();
     if answer.status == StatusCode::OK {
-        tally.first += 1;
+        tally.refresh_was_first();
     } else {
         let ended = answer.refused(401, "session_ended");
         assert_eq!(ended.json["end_reason"], reason);
-        tally.second += 1;
+        tally.refresh_was_second();
     }
     for mut holder in [ana, refreshed] {
         for answer in [holder.user().await, holder.refresh().await] {
@@ -117,6 +138,7 @@ async fn after_a_change_of_password_that_races_a_refresh_nothing_goes_on() {
         race(&mut tally, ana, end, "password_changed").await;
         elsewhere.user().await.expect(StatusCode::OK);
     }
+    tally.shows_a_race();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -319,6 +319,26 @@ async fn a_process_that_stops_lets_nobody_wait() {
 }
 
 #[tokio::test]
+async fn however_many_wait_the_next_one_is_answered() {
+    let (service, visitor, ana) = service_with_ana().await;
+    let known = tag(&visitor).await;
+    let waiting: Vec<_> = (0..1_024)
+        .map(|_| wait_for_news(&visitor, &known))
+        .collect();
+    a_moment().await;
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+    let asked = Instant::now();
+    let answer = wait_for_news(&visitor, &known).await.unwrap();
+    answer.expect(StatusCode::NOT_MODIFIED);
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    ana.user().await.expect(StatusCode::OK);
+    service.auth.let_nobody_wait();
+    for waiting in waiting {
+        waiting.await.unwrap().expect(StatusCode::NOT_MODIFIED);
+    }
+}
+
+#[tokio::test]
 async fn half_a_list_is_never_told() {
     let store = Arc::new(TroubledStore::default());
     let service = Setup::development().over(Arc::clone(&store) as _);
