@@ -68,7 +68,7 @@ async fn a_session_that_ended_is_listed_for_as_long_as_a_token_of_it_may_live() 
     service.later(1);
     let list = feed(&visitor).await;
     assert_eq!(list.issued_at, now(&service));
-    assert_eq!(list.sessions, [entry.clone()]);
+    assert_eq!(list.sessions, std::slice::from_ref(&entry));
     assert_eq!((list.users, list.keys), (Vec::new(), Vec::new()));
     service.later(TOLD_FOR - 2);
     assert_eq!(feed(&visitor).await.sessions, [entry]);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::harness::{Client, Service, Setup, service_with_ana};
 use crate::troubled_store::{Trouble, TroubledStore};
 use countersign::core::auth::UpkeepReport;
-use countersign::core::session::{EndReason, EndedBy, Session};
+use countersign::core::clock::SystemRandomness;
+use countersign::core::session::{EndReason, EndedBy, Session, SessionId};
+use countersign::core::store::OpenSession;
 use http::StatusCode;
 use jiff::SignedDuration;
 
@@ -106,9 +108,6 @@ async fn many_sessions_are_looked_through_in_one_round() {
     let template = service.session_of(&ana).await;
     let verified = service.store.find_credentials("ana").await.unwrap();
     let verified = verified.unwrap().password;
-    use countersign::core::clock::SystemRandomness;
-    use countersign::core::session::SessionId;
-    use countersign::core::store::OpenSession;
     for number in 0..1_700 {
         let at = template.opened_at + SignedDuration::from_secs(number);
         let session = Session {
