@@ -225,6 +225,26 @@ async fn a_change_of_the_user_is_seen_at_the_next_request_by_every_process() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_was_read_before_a_change_is_not_remembered_after_it() {
+    let processes = Processes::start().await;
+    processes.here.make_user("ana").await;
+    let ana = processes.here.signed_in("ana").await;
+    let there = processes.there.called_by(&ana);
+    let barrier = processes.store_there.hold_up_after_finding_a_user();
+    let reading = there.clone();
+    let reading = tokio::spawn(async move { reading.user().await });
+    barrier.wait().await;
+    let change = ana.patch("/users/user").with_token().with_csrf();
+    let change = change.json(&json!({"first_name": "Ana"})).send().await;
+    change.expect(StatusCode::OK);
+    barrier.wait().await;
+    let answer = reading.await.unwrap().expect(StatusCode::OK);
+    assert_eq!(answer.json["user"]["first_name"], "", "it was read before");
+    let answer = there.user().await.expect(StatusCode::OK);
+    assert_eq!(answer.json["user"]["first_name"], "Ana");
+}
+
 #[tokio::test]
 async fn a_process_that_hears_nothing_asks_the_store_each_time() {
     let processes = Processes::start().await;

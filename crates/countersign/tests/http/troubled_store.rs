@@ -42,6 +42,7 @@ pub(crate) struct TroubledStore {
     reads: AtomicUsize,
     trouble: Mutex<Option<Trouble>>,
     before_rotating: Mutex<Option<Arc<Barrier>>>,
+    after_finding_a_user: Mutex<Option<Arc<Barrier>>>,
     rotations: AtomicUsize,
 }
 
@@ -101,6 +102,14 @@ impl TroubledStore {
         barrier
     }
 
+    /// The next one who looks for a user is held up on the way back, until another has come there twice:
+    /// once to know that the user was read, and once to let the reader go on.
+    pub(crate) fn hold_up_after_finding_a_user(&self) -> Arc<Barrier> {
+        let barrier = Arc::new(Barrier::new(2));
+        *lock(&self.after_finding_a_user) = Some(Arc::clone(&barrier));
+        barrier
+    }
+
     /// How many rotations have succeeded.
     pub(crate) fn rotations(&self) -> usize {
         self.rotations.load(Ordering::SeqCst)
@@ -149,7 +158,13 @@ impl Store for TroubledStore {
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         self.read().await?;
-        self.inner.find_user(id).await
+        let found = self.inner.find_user(id).await;
+        let barrier = lock(&self.after_finding_a_user).take();
+        if let Some(barrier) = barrier {
+            barrier.wait().await;
+            barrier.wait().await;
+        }
+        found
     }
 
     async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
