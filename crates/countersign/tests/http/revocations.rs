@@ -159,8 +159,8 @@ async fn processes_that_list_the_same_call_it_the_same() {
     service.later(7);
     let started = service.setup_beside().start().await;
     for client in [there, started.visitor()] {
-        let listed_there = feed(&client).await;
-        assert_eq!(listed_there.sessions, listed_here.sessions);
+        let other_list = feed(&client).await;
+        assert_eq!(other_list.sessions, listed_here.sessions);
         assert_eq!(tag(&client).await, known);
     }
 }
