@@ -166,6 +166,15 @@ impl KeyKeeper {
         })
     }
 
+    /// Whether the keys open under these root secrets.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if one does not.
+    pub(crate) fn check_seals(&self, stored: &[SealedSigningKey]) -> Result<(), StoreError> {
+        let mut trusted = stored.iter().filter(|key| key.state != KeyState::Revoked);
+        trusted.try_for_each(|key| self.seals.open(key).map(drop))
+    }
+
     /// The ring as it should be by now, if that is another: the first key, the next step of the
     /// schedule, keys sealed anew under a new root secret.
     pub(crate) fn due(
