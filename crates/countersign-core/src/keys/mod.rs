@@ -2,8 +2,8 @@
 //! published.
 //!
 //! A key is first published (`next`), so that every resource server knows it, then signs (`current`),
-//! then stays published (`retired`) until its last token has ended. [`schedule`] says when; the private
-//! part never leaves the process in the clear ([`seal`]).
+//! then stays published (`retired`) until its last token has ended. [`KeySchedule`] says when; the private
+//! part never leaves the process in the clear.
 
 mod schedule;
 mod seal;
