@@ -14,6 +14,7 @@ mod logs;
 mod reference;
 mod settings;
 mod stopping;
+mod storage;
 mod superuser;
 mod tls;
 mod users;
