@@ -13,6 +13,7 @@ mod keys;
 mod listening;
 mod logs;
 mod reference;
+mod resource_server;
 mod sessions;
 mod settings;
 mod stopping;
