@@ -45,8 +45,13 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 impl Place {
     /// A directory whose settings file names two free ports of the loopback address.
     pub(crate) fn new() -> Self {
+        Self::at(TempDir::new().unwrap())
+    }
+
+    /// The same in a directory of somebody's choice.
+    pub(crate) fn at(directory: TempDir) -> Self {
         let place = Self {
-            directory: TempDir::new().unwrap(),
+            directory,
             port: free_port(),
             operations_port: free_port(),
         };

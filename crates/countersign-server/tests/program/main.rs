@@ -12,6 +12,8 @@ mod help;
 mod keys;
 mod listening;
 mod logs;
+#[cfg(target_os = "linux")]
+mod power_cut;
 mod reference;
 mod resource_server;
 mod sessions;
