@@ -183,7 +183,7 @@ fn a_migration_that_is_killed_half_way_is_done_whole_by_the_next_two() {
         )
         .unwrap();
     drop(stranger);
-    let undisturbed = kill_migration_of(&old, Duration::from_secs(60)).took;
+    let undisturbed = kill_migration_of(&old, Duration::from_mins(1)).took;
 
     let mut interrupted = 0;
     for tenth in 0..TENTHS {
@@ -223,9 +223,11 @@ struct KilledMigration {
 /// come to its end.
 fn kill_migration_of(old: &Place, after: Duration) -> KilledMigration {
     let place = Place::new();
-    fs::copy(old.path(), place.path()).unwrap();
+    fs::copy(old.path(), place.path()).expect("there is room");
     let stranger = place.stranger();
-    stranger.busy_timeout(Duration::ZERO).unwrap();
+    stranger
+        .busy_timeout(Duration::ZERO)
+        .expect("a connection takes it");
     let mut migrating = child("child_that_opens", &place);
     let deadline = Instant::now() + Duration::from_secs(20);
     // Who migrates holds the lock all the time.
@@ -233,12 +235,17 @@ fn kill_migration_of(old: &Place, after: Duration) -> KilledMigration {
         assert!(Instant::now() < deadline, "it never began");
     }
     let began = Instant::now();
-    while began.elapsed() < after && migrating.try_wait().unwrap().is_none() {
+    while began.elapsed() < after
+        && migrating
+            .try_wait()
+            .expect("it is a child of ours")
+            .is_none()
+    {
         std::thread::sleep(Duration::from_millis(1));
     }
     let took = began.elapsed();
-    migrating.kill().unwrap();
-    migrating.wait().unwrap();
+    migrating.kill().expect("it is a child of ours");
+    migrating.wait().expect("it is a child of ours");
     KilledMigration { place, took }
 }
 
