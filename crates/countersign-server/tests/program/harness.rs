@@ -97,6 +97,18 @@ impl Place {
         finish(&mut self.command(words), "")
     }
 
+    /// Runs the program, which must do what it is asked, and gives what it says.
+    #[track_caller]
+    pub(crate) fn done(&self, words: &[&str]) -> String {
+        let said = self.run(words);
+        assert_eq!(
+            (said.status, said.stderr.as_str()),
+            (Some(0), ""),
+            "{said:?}"
+        );
+        said.stdout
+    }
+
     /// Runs the program to its end with something on standard input.
     pub(crate) fn run_with_input(&self, words: &[&str], input: &str) -> Said {
         finish(&mut self.command(words), input)

@@ -18,16 +18,6 @@ fn service_with_ana() -> (Place, Service, SignedIn) {
     (place, service, ana)
 }
 
-fn done(place: &Place, words: &[&str]) -> String {
-    let said = place.run(words);
-    assert_eq!(
-        (said.status, said.stderr.as_str()),
-        (Some(0), ""),
-        "{said:?}"
-    );
-    said.stdout
-}
-
 /// The names of the published keys.
 fn published(place: &Place) -> Vec<String> {
     let set = try_get(place.port, "/.well-known/jwks.json").unwrap();
@@ -38,7 +28,7 @@ fn published(place: &Place) -> Vec<String> {
 
 /// The keys as the command line lists them: name and state, newest first.
 fn listed(place: &Place) -> Vec<(String, String)> {
-    let text = done(place, &["keys", "list", "--json"]);
+    let text = place.done(&["keys", "list", "--json"]);
     let keys: Vec<Value> = serde_json::from_str(&text).unwrap();
     let text = |key: &Value, name| key[name].as_str().unwrap().to_owned();
     keys.iter()
@@ -64,7 +54,7 @@ fn a_new_key_is_published_before_it_signs() {
     assert_eq!(published(&place), [first.as_str()]);
     assert_eq!(listed(&place), [(first.clone(), "current".to_owned())]);
 
-    let said = done(&place, &["keys", "rotate"]);
+    let said = place.done(&["keys", "rotate"]);
     let (next, state) = listed(&place)[0].clone();
     assert_eq!(state, "next");
     assert!(
@@ -78,10 +68,10 @@ fn a_new_key_is_published_before_it_signs() {
     let ana = refreshed(&place, &ana);
     assert_eq!(signer(&ana.access), first, "it does not sign yet");
 
-    let said = done(&place, &["keys", "rotate"]);
+    let said = place.done(&["keys", "rotate"]);
     assert!(said.contains("had been published already"), "{said}");
     assert_eq!(listed(&place).len(), 2);
-    let text = done(&place, &["keys", "list"]);
+    let text = place.done(&["keys", "list"]);
     let lines: Vec<_> = text.lines().collect();
     assert!(
         lines[0].starts_with(&next) && lines[0].contains("signs from"),
@@ -97,7 +87,7 @@ fn a_new_key_is_published_before_it_signs() {
 fn a_key_that_shall_sign_at_once_does_and_the_tokens_of_the_one_before_stay_good() {
     let (place, _service, ana) = service_with_ana();
     let first = signer(&ana.access);
-    let said = done(&place, &["keys", "rotate", "--now"]);
+    let said = place.done(&["keys", "rotate", "--now"]);
     let keys = listed(&place);
     let second = keys[0].0.clone();
     assert_eq!(said, format!("{second} signs now.\n"));
@@ -122,7 +112,7 @@ fn a_key_that_shall_sign_at_once_does_and_the_tokens_of_the_one_before_stay_good
 fn the_tokens_of_a_revoked_key_are_refused_and_the_session_goes_on() {
     let (place, service, ana) = service_with_ana();
     let first = signer(&ana.access);
-    let said = done(&place, &["keys", "revoke", &first]);
+    let said = place.done(&["keys", "revoke", &first]);
     assert_eq!(
         said,
         format!("{first} is revoked: its tokens are refused from now on.\n")

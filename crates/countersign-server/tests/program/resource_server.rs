@@ -5,9 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign_token::remote::{RemoteVerifier, RemoteVerifierBuilder, WhenUnreachable};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::harness::{LOGOUT, Place, Said, Service, SignedIn, eventually, send};
+use crate::harness::{LOGOUT, Place, Service, SignedIn, eventually, send};
 
 /// The shortest silence after which a feed counts as lost.
 const SOON: Duration = Duration::from_secs(2);
@@ -83,14 +84,6 @@ fn service_with(names: &[&str]) -> (Place, Service) {
     (place, service)
 }
 
-fn done(said: &Said) {
-    assert_eq!(
-        (said.status, said.stderr.as_str()),
-        (Some(0), ""),
-        "{said:?}"
-    );
-}
-
 #[test]
 fn it_refuses_what_has_ended_and_nothing_else() {
     let (place, _service) = service_with(&["ana", "bob"]);
@@ -109,12 +102,12 @@ fn it_refuses_what_has_ended_and_nothing_else() {
     let took = api.comes_to_say(&signed_out, "session_ended");
     assert!(took < Duration::from_secs(4), "{took:?}");
 
-    done(&place.run(&["session", "end", &ended.session]));
+    place.done(&["session", "end", &ended.session]);
     let took = api.comes_to_say(&ended, "session_ended");
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(api.says(&deactivated), "accepted");
 
-    done(&place.run(&["user", "deactivate", "ana"]));
+    place.done(&["user", "deactivate", "ana"]);
     let took = api.comes_to_say(&deactivated, "session_ended");
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(api.says(&bob), "accepted");
@@ -132,11 +125,11 @@ fn it_trusts_a_revoked_key_no_more_and_finds_the_one_that_signs_now() {
     let api = ResourceServer::start(&place);
     let ana = SignedIn::new(place.port, "ana");
     assert_eq!(api.says(&ana), "accepted");
-    let keys = place.run(&["keys", "list", "--json"]);
-    let keys: serde_json::Value = serde_json::from_str(&keys.stdout).unwrap();
+    let keys = place.done(&["keys", "list", "--json"]);
+    let keys: Value = serde_json::from_str(&keys).unwrap();
     let kid = keys[0]["kid"].as_str().unwrap();
 
-    done(&place.run(&["keys", "revoke", kid]));
+    place.done(&["keys", "revoke", kid]);
     let took = api.comes_to_say(&ana, "revoked_key");
     assert!(took < Duration::from_secs(4), "{took:?}");
 
@@ -161,7 +154,7 @@ fn while_the_service_is_away_it_does_as_it_was_set_and_then_goes_on() {
     });
     let [ended, ends_meanwhile, goes_on] =
         ["ana", "ana", "ana"].map(|name| SignedIn::new(place.port, name));
-    done(&place.run(&["session", "end", &ended.session]));
+    place.done(&["session", "end", &ended.session]);
     for api in [&strict, &lenient] {
         api.comes_to_say(&ended, "session_ended");
         assert_eq!(api.says(&goes_on), "accepted");
@@ -186,7 +179,7 @@ fn while_the_service_is_away_it_does_as_it_was_set_and_then_goes_on() {
     }
 
     // Nobody can tell them now.
-    done(&place.run(&["session", "end", &ends_meanwhile.session]));
+    place.done(&["session", "end", &ends_meanwhile.session]);
     let _service = place.serve();
     at_last("the strict one accepts again", || {
         strict.says(&goes_on) == "accepted"
@@ -221,6 +214,6 @@ fn a_feed_that_is_for_those_who_show_a_token_is_followed_with_it() {
     }
     let api = ResourceServer::start_with(&place, |builder| builder.feed_token(TOKEN));
     assert_eq!(api.says(&ana), "accepted");
-    done(&place.run(&["session", "end", "--everybody"]));
+    place.done(&["session", "end", "--everybody"]);
     api.comes_to_say(&ana, "session_ended");
 }

@@ -15,19 +15,9 @@ fn place() -> Place {
     place
 }
 
-fn done(place: &Place, words: &[&str]) -> String {
-    let said = place.run(words);
-    assert_eq!(
-        (said.status, said.stderr.as_str()),
-        (Some(0), ""),
-        "{said:?}"
-    );
-    said.stdout
-}
-
 fn listed(place: &Place, words: &[&str]) -> Vec<Value> {
     let words = [&["session", "list", "--json"], words].concat();
-    serde_json::from_str(&done(place, &words)).unwrap()
+    serde_json::from_str(&place.done(&words)).unwrap()
 }
 
 fn refused(said: &Said, with: &str) {
@@ -57,12 +47,12 @@ fn assert_ended_by_an_admin(place: &Place, who: &SignedIn) {
 fn sessions_are_listed_with_their_users_and_how_they_ended() {
     let place = place();
     let _service = place.serve();
-    assert_eq!(done(&place, &["session", "list"]), "");
+    assert_eq!(place.done(&["session", "list"]), "");
     assert_eq!(listed(&place, &[]), Vec::<Value>::new());
     let [ana, bob, later] = ["ana", "bob", "ana"].map(|name| SignedIn::new(place.port, name));
     assert_eq!(ana.refresh(place.port).status, 200);
 
-    let text = done(&place, &["session", "list"]);
+    let text = place.done(&["session", "list"]);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
     // In the order in which they were opened.
@@ -86,14 +76,14 @@ fn sessions_are_listed_with_their_users_and_how_they_ended() {
     assert_eq!(of_ana[0]["ip"], "127.0.0.1");
     assert_eq!(of_ana[0]["end"], Value::Null);
 
-    done(&place, &["session", "end", &later.session]);
+    place.done(&["session", "end", &later.session]);
     assert_eq!(listed(&place, &["ana"]).len(), 1);
     assert_eq!(listed(&place, &[]).len(), 2);
     let all = listed(&place, &["ana", "--all"]);
     assert_eq!(all.len(), 2);
     assert_eq!(all[1]["end"]["reason"], "revoked_by_admin");
     assert_eq!(all[1]["end"]["by"], "command_line");
-    let text = done(&place, &["session", "list", "--all"]);
+    let text = place.done(&["session", "list", "--all"]);
     let end = text.lines().last().unwrap();
     assert!(end.starts_with("    ended 20"), "{text}");
     assert!(
@@ -109,14 +99,14 @@ fn sessions_are_ended_by_their_names_and_others_go_on() {
     let place = place();
     let _service = place.serve();
     let [one, two, other] = ["ana", "ana", "ana"].map(|name| SignedIn::new(place.port, name));
-    let said = done(&place, &["session", "end", &one.session, &two.session]);
+    let said = place.done(&["session", "end", &one.session, &two.session]);
     let expected = format!("{} ended.\n{} ended.\n", one.session, two.session);
     assert_eq!(said, expected);
     assert_ended_by_an_admin(&place, &one);
     assert_ended_by_an_admin(&place, &two);
     assert_alive(&place, &other);
 
-    let said = done(&place, &["session", "end", &one.session]);
+    let said = place.done(&["session", "end", &one.session]);
     assert_eq!(said, format!("{} had ended before.\n", one.session));
 }
 
@@ -151,12 +141,12 @@ fn all_sessions_of_a_user_are_ended_and_nobody_elses() {
     let place = place();
     let _service = place.serve();
     let [one, two, bob] = ["ana", "ana", "bob"].map(|name| SignedIn::new(place.port, name));
-    let said = done(&place, &["session", "end", "--user", "ana"]);
+    let said = place.done(&["session", "end", "--user", "ana"]);
     assert_eq!(said, "2 of ana's sessions ended.\n");
     assert_ended_by_an_admin(&place, &one);
     assert_ended_by_an_admin(&place, &two);
     assert_alive(&place, &bob);
-    let said = done(&place, &["session", "end", "--user", "ana"]);
+    let said = place.done(&["session", "end", "--user", "ana"]);
     assert_eq!(said, "0 of ana's sessions ended.\n");
     // She may sign in again.
     assert_alive(&place, &SignedIn::new(place.port, "ana"));
@@ -167,7 +157,7 @@ fn everybodys_sessions_are_ended() {
     let place = place();
     let _service = place.serve();
     let everybody = ["ana", "bob", "bob"].map(|name| SignedIn::new(place.port, name));
-    let said = done(&place, &["session", "end", "--everybody"]);
+    let said = place.done(&["session", "end", "--everybody"]);
     assert_eq!(said, "3 sessions ended.\n");
     for who in &everybody {
         assert_ended_by_an_admin(&place, who);
