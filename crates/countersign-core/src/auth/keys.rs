@@ -182,13 +182,8 @@ pub(super) async fn open(
     let Some(due) = keeper.due(&stored, now, randomness) else {
         return keeper.open(stored);
     };
-    // Before anything is sealed anew: under a wrong root secret nothing may be written.
-    let as_it_is = keeper.open(stored.clone());
-    if !stored.is_empty()
-        && let Err(StoreError::Corrupt(why)) = as_it_is
-    {
-        return Err(StoreError::Corrupt(why));
-    }
+    // Under a wrong root secret nothing may be written.
+    keeper.check_seals(&stored)?;
     match store.swap_signing_keys(&stored, &due).await {
         Ok(standing) => {
             if standing == due {
@@ -197,7 +192,7 @@ pub(super) async fn open(
             keeper.open(standing)
         }
         // What is due can wait until the store takes it; a first key cannot.
-        Err(error) => as_it_is.map_err(|_| error),
+        Err(error) => keeper.open(stored).map_err(|_| error),
     }
 }
 

@@ -16,6 +16,10 @@ use crate::refresh_token::unix_seconds;
 use crate::session::EndReason;
 use crate::store::KeyState;
 
+/// How long an answer that was waited for is held back for what ends right after: of many ends at once
+/// each follower hears in one answer, and still well within a second.
+const GATHERING: Duration = Duration::from_millis(50);
+
 /// The feed as served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationFeed {
@@ -86,6 +90,9 @@ impl Auth {
             if !matches!(woken, Ok(Ok(()))) {
                 // There may be something new that nobody told of.
                 return self.revocations().await;
+            }
+            if !self.known.is_closing() {
+                tokio::time::sleep(GATHERING).await;
             }
         }
     }

@@ -2,8 +2,8 @@
 //! published.
 //!
 //! A key is first published (`next`), so that every resource server knows it, then signs (`current`),
-//! then stays published (`retired`) until its last token has ended. [`schedule`] says when; the private
-//! part never leaves the process in the clear ([`seal`]).
+//! then stays published (`retired`) until its last token has ended. [`KeySchedule`] says when; the private
+//! part never leaves the process in the clear.
 
 mod schedule;
 mod seal;
@@ -164,6 +164,15 @@ impl KeyKeeper {
             public: PublicKeys::of(&public.into_iter().collect()),
             stored,
         })
+    }
+
+    /// Whether the keys open under these root secrets.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if one does not.
+    pub(crate) fn check_seals(&self, stored: &[SealedSigningKey]) -> Result<(), StoreError> {
+        let mut trusted = stored.iter().filter(|key| key.state != KeyState::Revoked);
+        trusted.try_for_each(|key| self.seals.open(key).map(drop))
     }
 
     /// The ring as it should be by now, if that is another: the first key, the next step of the

@@ -2,9 +2,10 @@
 //!
 //! Writes go to one thread ([`writer`]), which makes a group of them durable at once; reads are done
 //! where they are asked for ([`readers`]); what other processes change is looked for by another
-//! thread ([`feed`]). The statements stand in [`users`], [`sessions`] and [`keys`], one function for
-//! each method of the port.
+//! thread ([`feed`]). The statements stand in [`users`], [`sessions`], [`accounts`] (which are both) and
+//! [`keys`], one function for each method of the port.
 
+mod accounts;
 mod datetime;
 mod failure;
 mod feed;
@@ -270,7 +271,7 @@ impl Store for SqliteStore {
     ) -> Result<Option<AccountChanged>, StoreError> {
         let change = change.clone();
         self.writer
-            .write(move |transition| users::change_account(transition, &change))
+            .write(move |transition| accounts::change_account(transition, &change))
             .await
     }
 
@@ -280,7 +281,7 @@ impl Store for SqliteStore {
     ) -> Result<PasswordOutcome, StoreError> {
         let change = change.clone();
         self.writer
-            .write(move |transition| users::change_password(transition, &change))
+            .write(move |transition| accounts::change_password(transition, &change))
             .await
     }
 
@@ -290,14 +291,14 @@ impl Store for SqliteStore {
         ending: EndedAt,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.writer
-            .write(move |transition| users::delete(transition, id, ending))
+            .write(move |transition| accounts::delete(transition, id, ending))
             .await
     }
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
         let opening = opening.clone();
         self.writer
-            .write(move |transition| sessions::open(transition, &opening))
+            .write(move |transition| accounts::open(transition, &opening))
             .await
     }
 

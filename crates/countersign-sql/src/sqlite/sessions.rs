@@ -3,11 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
-use countersign_core::store::{
-    Change, EndedAt, OpenOutcome, OpenSession, Rotation, SessionQuery, SessionSweep, Swept,
-};
+use countersign_core::store::{Change, Rotation, SessionQuery, SessionSweep, Swept};
 use countersign_core::user::{User, UserId};
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -16,7 +13,6 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::rows::{self, ended_columns, session_columns, user_columns};
 use super::writer::Transition;
-use super::{datetime, users};
 
 /// Sessions that meet a condition on `?1`, in pages.
 macro_rules! list_sql {
@@ -56,53 +52,8 @@ pub(super) fn find(
     })
 }
 
-pub(super) fn open(
-    transition: &mut Transition<'_>,
-    opening: &OpenSession,
-) -> Result<OpenOutcome, Failure> {
-    let session = &opening.session;
-    let found = users::credentials_by_id(transition.connection, session.user_id)?;
-    let Some(mut user) = found
-        .filter(|credentials| credentials.password == opening.verified)
-        .map(|credentials| credentials.user)
-    else {
-        return Ok(OpenOutcome::Changed);
-    };
-    if !user.is_active {
-        return Ok(OpenOutcome::Inactive);
-    }
-    let mut note_login = transition.connection.prepare_cached(
-        "UPDATE auth_user SET last_login = ?2, password = coalesce(?3, password) WHERE id = ?1",
-    )?;
-    let upgraded = opening.upgraded.as_ref().map(EncodedPassword::as_str);
-    note_login.execute(params![
-        user.id.0,
-        datetime::write(session.opened_at),
-        upgraded
-    ])?;
-    user.last_login = Some(session.opened_at);
-
-    let ending = EndedAt {
-        at: session.opened_at,
-        by: EndedBy::User(session.user_id),
-    };
-    let mut ended = Vec::new();
-    if let Some(replaced) = opening.replaced {
-        let end = ending.because(EndReason::ReplacedByLogin);
-        ended.extend(self::end(transition, replaced, end)?);
-    }
-    if let Some(most) = opening.most {
-        let end = ending.because(EndReason::TooManySessions);
-        ended.extend(make_room(transition, session, most, end)?);
-    }
-    insert(transition.connection, session)?;
-    // The time of the login is shown.
-    transition.tell(Change::UserChanged(user.id))?;
-    Ok(OpenOutcome::Opened { user, ended })
-}
-
 /// Ends the sessions used least recently, so that with the new one the user has no more than `most`.
-fn make_room(
+pub(super) fn make_room(
     transition: &mut Transition<'_>,
     new: &Session,
     most: NonZeroU32,
@@ -128,7 +79,7 @@ fn make_room(
     tell_ended(transition, rows::all(ended, rows::ended)?)
 }
 
-fn insert(connection: &Connection, session: &Session) -> Result<(), Failure> {
+pub(super) fn insert(connection: &Connection, session: &Session) -> Result<(), Failure> {
     // A transition that cannot know whether it was committed may be tried again: then the session
     // is there already, and is this one.
     let mut statement = connection.prepare_cached(

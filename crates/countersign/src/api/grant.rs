@@ -3,6 +3,7 @@
 use axum::response::{AppendHeaders, IntoResponseParts};
 use countersign_core::auth::Grant;
 use http::header::SET_COOKIE;
+use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -33,6 +34,20 @@ impl From<&Grant> for TokensBody {
             csrf_token: grant.csrf_token.as_str().to_owned(),
         }
     }
+}
+
+/// Takes both cookies away, where they shall go.
+pub(crate) fn cleared_cookies(
+    cookies: &CookieSettings,
+    they_go: bool,
+) -> AppendHeaders<Vec<(HeaderName, HeaderValue)>> {
+    let cleared = they_go.then(|| cookies.cleared());
+    let headers = cleared.into_iter().flatten();
+    AppendHeaders(
+        headers
+            .map(|cookie| (SET_COOKIE, cookie))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The two cookies of a grant.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{AppendHeaders, IntoResponse};
+use axum::response::IntoResponse;
 use countersign_core::auth::{Logout, LogoutScope};
 use http::StatusCode;
-use http::header::SET_COOKIE;
 use utoipa::ToSchema;
 
+use crate::api::grant::cleared_cookies;
 use crate::error::{ApiError, Problem};
 use crate::extract::{Fields, bearer, csrf_shown};
 use crate::state::AppState;
@@ -67,8 +67,6 @@ pub(crate) async fn logout(
             csrf_shown,
         })
         .await?;
-    let cleared = (scope != LogoutScope::Others).then(|| cookies.cleared());
-    let cleared = cleared.into_iter().flatten();
-    let cleared: Vec<_> = cleared.map(|cookie| (SET_COOKIE, cookie)).collect();
-    Ok((StatusCode::NO_CONTENT, AppendHeaders(cleared)))
+    let cleared = cleared_cookies(cookies, scope != LogoutScope::Others);
+    Ok((StatusCode::NO_CONTENT, cleared))
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::response::{AppendHeaders, IntoResponse};
+use axum::response::IntoResponse;
 use countersign_core::error::AuthError;
 use countersign_core::session::{Session, SessionId};
 use http::StatusCode;
-use http::header::SET_COOKIE;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::grant::cleared_cookies;
 use crate::error::{ApiError, Problem};
 use crate::extract::Authenticated;
 use crate::state::AppState;
@@ -108,8 +108,6 @@ pub(crate) async fn end_session(
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let id = id.ok_or(AuthError::NoSuchSession)?;
     state.auth.end_own_session(&current, id).await?;
-    let cleared = (id == current.session()).then(|| state.settings.cookies.cleared());
-    let cleared = cleared.into_iter().flatten();
-    let cleared: Vec<_> = cleared.map(|cookie| (SET_COOKIE, cookie)).collect();
-    Ok((StatusCode::NO_CONTENT, AppendHeaders(cleared)))
+    let cleared = cleared_cookies(&state.settings.cookies, id == current.session());
+    Ok((StatusCode::NO_CONTENT, cleared))
 }
