@@ -478,6 +478,23 @@ async fn nor_does_one_while_the_feed_comes_and_goes() {
     flapping.await.unwrap();
 }
 
+#[tokio::test]
+async fn a_session_of_a_clock_that_was_ahead_stays_ended_when_its_time_has_come() {
+    const HOUR: i64 = 3_600;
+    let service = Setup::development().start().await;
+    service.make_user("ana").await;
+    service.later(HOUR);
+    let ana = service.signed_in("ana").await;
+    service.later(-HOUR);
+    ana.clone().logout().await.expect(StatusCode::NO_CONTENT);
+    // Signed in the future, as it now looks.
+    ana.user().await.refused(401, "token_invalid");
+    service.later(HOUR + 1);
+    service.auth.do_upkeep().await.unwrap();
+    let ended = ana.user().await.refused(401, "session_ended");
+    assert_eq!(ended.json["end_reason"], "logout");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn once_a_change_is_answered_no_later_request_tells_the_old_state() {
     let processes = Arc::new(Processes::start().await);
