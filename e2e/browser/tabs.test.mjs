@@ -255,7 +255,7 @@ describe("who is signed out is told why, and others go on", () => {
     await assertDone(call(phone.tab, "POST", "/users/logout", { body: { scope: "global" } }));
     assert.deepEqual(await phone.profile.cookies(), []);
     await assertTold(call(phone.tab, "GET", "/users/user"), "logout");
-    await assertSignedOut(laptop, "logout");
+    await assertSignedOut(laptop, "revoked_by_user");
   });
 
   test("changing the password ends the other browsers' sessions and keeps its own", async () => {

@@ -225,9 +225,13 @@ impl KeyKeeper {
         schedule::revoke(stored, kid, wanted, now, make)
     }
 
-    /// When a key that is published as the next one begins to sign.
-    pub(crate) fn signs_from(&self, next: &SealedSigningKey) -> Timestamp {
-        self.schedule.signs_from(next)
+    /// When a key of this ring comes to its next state.
+    pub(crate) fn changes_at(
+        &self,
+        key: &SealedSigningKey,
+        ring: &[SealedSigningKey],
+    ) -> Timestamp {
+        self.schedule.changes_at(key, ring)
     }
 
     /// Until when a key that does not sign any more matters.

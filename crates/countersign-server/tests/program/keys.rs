@@ -115,7 +115,7 @@ fn the_tokens_of_a_revoked_key_are_refused_and_the_session_goes_on() {
     let said = place.done(&["keys", "revoke", &first]);
     assert_eq!(
         said,
-        format!("{first} is revoked: its tokens are refused from now on.\n")
+        format!("{first} is revoked: a running service refuses its tokens within 250 ms.\n")
     );
     eventually("the token is refused", || {
         ana.user(place.port).status == 401

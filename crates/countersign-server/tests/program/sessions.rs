@@ -47,7 +47,9 @@ fn assert_ended_by_an_admin(place: &Place, who: &SignedIn) {
 fn sessions_are_listed_with_their_users_and_how_they_ended() {
     let place = place();
     let _service = place.serve();
-    assert_eq!(place.done(&["session", "list"]), "");
+    let none = place.run(&["session", "list"]);
+    assert_eq!((none.status, none.stdout.as_str()), (Some(0), ""));
+    assert_eq!(none.stderr, "There are no such sessions.\n");
     assert_eq!(listed(&place, &[]), Vec::<Value>::new());
     let [ana, bob, later] = ["ana", "bob", "ana"].map(|name| SignedIn::new(place.port, name));
     assert_eq!(ana.refresh(place.port).status, 200);
@@ -142,12 +144,12 @@ fn all_sessions_of_a_user_are_ended_and_nobody_elses() {
     let _service = place.serve();
     let [one, two, bob] = ["ana", "ana", "bob"].map(|name| SignedIn::new(place.port, name));
     let said = place.done(&["session", "end", "--user", "ana"]);
-    assert_eq!(said, "2 of ana's sessions ended.\n");
+    assert_eq!(said, "2 sessions of ana ended.\n");
     assert_ended_by_an_admin(&place, &one);
     assert_ended_by_an_admin(&place, &two);
     assert_alive(&place, &bob);
     let said = place.done(&["session", "end", "--user", "ana"]);
-    assert_eq!(said, "0 of ana's sessions ended.\n");
+    assert_eq!(said, "0 sessions of ana ended.\n");
     // She may sign in again.
     assert_alive(&place, &SignedIn::new(place.port, "ana"));
 }

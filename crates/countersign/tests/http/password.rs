@@ -89,6 +89,20 @@ async fn what_the_policy_refuses_is_told_about_the_new_password() {
 }
 
 #[tokio::test]
+async fn the_same_password_is_no_change() {
+    let (service, _, ana) = service_with_ana().await;
+    let elsewhere = service.signed_in("ana").await;
+    let body = json!({"current_password": PASSWORD, "new_password": PASSWORD});
+    let answer = change(&ana, &body).await.refused(400, "validation_failed");
+    assert_eq!(answer.field_errors(), ["new_password:unchanged"]);
+    elsewhere.user().await.expect(StatusCode::OK);
+    // Whether it is the right one is not told.
+    let body = json!({"current_password": "not the one", "new_password": "not the one"});
+    let answer = change(&ana, &body).await.refused(400, "validation_failed");
+    assert_eq!(answer.field_errors(), ["new_password:unchanged"]);
+}
+
+#[tokio::test]
 async fn staff_need_a_longer_password() {
     let (service, _, _) = service_with_ana().await;
     let user = service.auth.find_user("ana").await.unwrap();
