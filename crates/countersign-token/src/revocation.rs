@@ -34,9 +34,10 @@ use crate::UnixSeconds;
 use crate::json::{self, JsonError, Object};
 use crate::time::rfc3339;
 
-/// Larger lists are refused before they are read. An entry takes about 90 bytes, so this is room for
-/// 90,000 of them: what ends within minutes at an issuer of many millions of users.
-pub const MAX_FEED_BYTES: usize = 8 * 1024 * 1024;
+/// Larger lists are refused before they are read. An entry takes about 80 bytes, so this is room for
+/// 800,000 of them: what ends within minutes when an issuer of many millions of users signs out a good
+/// part of them at once.
+pub const MAX_FEED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why a list cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

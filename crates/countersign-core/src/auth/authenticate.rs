@@ -8,7 +8,7 @@ use countersign_token::{AccessClaims, Invalid, VerifiedToken, VerifyError};
 use super::Auth;
 use crate::audit::Event;
 use crate::error::AuthError;
-use crate::known::Standing;
+use crate::known::{KnownSession, Standing};
 use crate::refresh_token::unix_seconds;
 use crate::session::{EndReason, Session, SessionId};
 use crate::user::{User, UserId};
@@ -49,14 +49,10 @@ impl Auth {
     pub async fn authenticate(&self, access_token: &str) -> Result<CurrentUser, AuthError> {
         let token = self.verify_as_of_now(access_token).await?;
         let session = session_of(&token)?;
-        let user = match self.relied_upon() {
-            Standing::Current => {
-                if let Some(reason) = self.known.ends().reason(session) {
-                    return Err(AuthError::SessionEnded(reason));
-                }
-                self.known_user(UserId(token.user_id)).await?
-            }
-            Standing::Behind | Standing::Unheard => {
+        let user = match self.known_session(session) {
+            KnownSession::Ended(reason) => return Err(AuthError::SessionEnded(reason)),
+            KnownSession::NotEnded => self.known_user(UserId(token.user_id)).await?,
+            KnownSession::Unknown => {
                 let found = self.store.find_session(session).await?;
                 let (session, user) = found.ok_or(AuthError::SessionEnded(EndReason::Expired))?;
                 live_user(&session, user).map(Arc::new)?
@@ -75,30 +71,34 @@ impl Auth {
         access_token: &str,
     ) -> Result<VerifiedToken, AuthError> {
         if self.known.standing(self.clock.now()) != Standing::Current {
+            let other_key = VerifyError::Invalid(Invalid::UnknownKid);
             let refused = self.verify(access_token).err();
-            let unknown_key = VerifyError::Invalid(Invalid::UnknownKid);
-            match refused {
-                Some(AuthError::AccessToken(error)) if error != unknown_key => {
-                    return Err(AuthError::AccessToken(error));
-                }
-                _ => self.catch_up().await?,
-            };
+            if refused.is_none_or(|error| error == other_key) {
+                self.catch_up().await?;
+            }
         }
         self.verify(access_token)
+            .inspect_err(|error| {
+                Event::AccessTokenRefused {
+                    reason: error.reason(),
+                }
+                .tell();
+            })
+            .map_err(AuthError::AccessToken)
     }
 
-    /// How far what is known suffices to say who a token speaks for.
-    fn relied_upon(&self) -> Standing {
+    /// What is known of a session, as far as that says who a token of it speaks for.
+    fn known_session(&self, session: SessionId) -> KnownSession {
+        // Whoever shares a secret with us can sign a token that names any user: only the session says
+        // who it is.
         if self.settings.tokens.algorithm.is_shared_secret() {
-            // Whoever shares the secret can sign a token that names any user: only the session says
-            // who it is.
-            return Standing::Behind;
+            return KnownSession::Unknown;
         }
-        self.known.standing(self.clock.now())
+        self.known.of_session(session, self.clock.now())
     }
 
-    /// Verifies a token that this service has signed.
-    fn verify(&self, access_token: &str) -> Result<VerifiedToken, AuthError> {
+    /// Verifies a token that this service has signed, with the keys as they are known.
+    fn verify(&self, access_token: &str) -> Result<VerifiedToken, VerifyError> {
         let now = unix_seconds(self.clock.now());
         let tokens = &self.settings.tokens;
         self.verifier
@@ -113,13 +113,6 @@ impl Auth {
                     Ok(token)
                 }
             })
-            .inspect_err(|error| {
-                Event::AccessTokenRefused {
-                    reason: error.reason(),
-                }
-                .tell();
-            })
-            .map_err(AuthError::AccessToken)
     }
 
     /// The user of a session that has not ended.

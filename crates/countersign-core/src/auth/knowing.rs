@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::Auth;
 use crate::error::StoreError;
 use crate::known::Standing;
+use crate::session::{EndedSession, Session};
 use crate::store::SealedSigningKey;
 
 impl Auth {
@@ -25,15 +26,27 @@ impl Auth {
         }
         let heard = self.known.heard();
         let keys = self.store.signing_keys().await?;
-        if standing == Standing::Behind {
-            let since = self.known.reaches_back_to(now);
-            let ended = self.store.ended_since(since).await?;
+        if standing == Standing::Unheard {
             self.use_keys(keys)?;
-            self.known.catch_up(heard, &ended, now);
-        } else {
-            self.use_keys(keys)?;
+            return Ok(Standing::Unheard);
         }
+        let since = self.known.reaches_back_to(now);
+        let ended = self.store.ended_since(since).await?;
+        self.use_keys(keys)?;
+        self.known.catch_up(heard, &ended, now);
         Ok(self.known.standing(now))
+    }
+
+    /// Takes note of a session that was seen to have ended. Another process may have ended it, or
+    /// another request a moment ago: whoever is told so finds it refused at the next request, too.
+    pub(super) fn learn_end(&self, session: &Session) {
+        if let Some(end) = session.end {
+            self.known.learn(&[EndedSession {
+                id: session.id,
+                user: session.user_id,
+                end,
+            }]);
+        }
     }
 
     /// Signs and verifies with these keys from now on.
@@ -44,7 +57,8 @@ impl Auth {
         let keys = self.key_keeper.open(stored)?;
         let verifying = keys.verifying_keys();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-        // After the ring: a token that is signed with a new key is never met by the old keys alone.
+        // The ring first: nothing is signed any more with a key that verifies no more. A token of a new
+        // key that is met in between waits for us in `verify_as_of_now`.
         self.verifier.replace_keys(verifying);
         Ok(())
     }

@@ -10,6 +10,9 @@ use crate::session::{Generation, Session, SessionId};
 use crate::store::{OpenOutcome, OpenSession};
 use crate::user::{MAX_USERNAME_CHARACTERS, UserId, Username};
 
+/// How often a password is checked anew that was replaced while it was being checked.
+const ATTEMPTS: usize = 3;
+
 /// What a login presents.
 #[derive(Debug)]
 pub struct Login<'a> {
@@ -32,8 +35,22 @@ impl Auth {
     /// [`AuthError::InvalidCredentials`], [`AuthError::UserInactive`] (only after the right
     /// password), [`AuthError::Overloaded`], or the store's.
     pub async fn login(&self, login: Login<'_>, caller: Caller) -> Result<Grant, AuthError> {
-        // The access token is signed with the keys as they stand.
-        self.catch_up().await?;
+        for _ in 1..ATTEMPTS {
+            if let Some(grant) = self.try_to_log_in(&login, &caller).await? {
+                return Ok(grant);
+            }
+        }
+        let last = self.try_to_log_in(&login, &caller).await?;
+        last.ok_or_else(|| refused(None, LoginRefusal::ChangedMeanwhile))
+    }
+
+    /// `None`: the stored password was replaced while it was being checked. Another login may have
+    /// re-hashed the very same one.
+    async fn try_to_log_in(
+        &self,
+        login: &Login<'_>,
+        caller: &Caller,
+    ) -> Result<Option<Grant>, AuthError> {
         // A name that no user can have, however it is composed, is not normalised: that takes time by
         // its length.
         let longest = 4 * MAX_USERNAME_CHARACTERS;
@@ -46,7 +63,7 @@ impl Auth {
         let (user, stored) = found.map(|found| (found.user, found.password)).unzip();
         let verdict = self
             .passwords
-            .verify(login.password, stored.clone())
+            .verify(login.password.clone(), stored.clone())
             .await?;
         let user_id = user.as_ref().map(|user| user.id);
         let (Some(user), Some(stored), Verdict::Right | Verdict::RightAndUpgraded(_)) =
@@ -69,12 +86,13 @@ impl Auth {
         let replaced = login
             .presented
             .and_then(|token| self.genuine_session(token, now));
-        let session = self.new_session(user.id, login.remember, caller, now);
+        let session = self.new_session(user.id, login.remember, caller.clone(), now);
         self.open_session(session, stored, upgraded, replaced, now)
             .await
     }
 
-    /// Opens a session in the store: the one place where sessions begin.
+    /// Opens a session in the store: the one place where sessions begin. `None`: the stored password is
+    /// not the one that was checked any more.
     async fn open_session(
         &self,
         session: Session,
@@ -82,7 +100,9 @@ impl Auth {
         upgraded: Option<EncodedPassword>,
         replaced: Option<SessionId>,
         now: Timestamp,
-    ) -> Result<Grant, AuthError> {
+    ) -> Result<Option<Grant>, AuthError> {
+        // The access token is signed with the keys as they stand.
+        self.catch_up().await?;
         let is_upgraded = upgraded.is_some();
         let opening = OpenSession {
             session,
@@ -98,12 +118,7 @@ impl Auth {
             OpenOutcome::Inactive => {
                 return Err(refused(Some(session.user_id), LoginRefusal::Inactive));
             }
-            OpenOutcome::Changed => {
-                return Err(refused(
-                    Some(session.user_id),
-                    LoginRefusal::ChangedMeanwhile,
-                ));
-            }
+            OpenOutcome::Changed => return Ok(None),
         };
         Event::LoginSucceeded {
             user: user.id,
@@ -114,7 +129,7 @@ impl Auth {
         if is_upgraded {
             Event::PasswordUpgraded { user: user.id }.tell();
         }
-        Ok(self.grant(&session, user, now))
+        Ok(Some(self.grant(&session, user, now)))
     }
 
     fn new_session(&self, user: UserId, remember: bool, caller: Caller, now: Timestamp) -> Session {

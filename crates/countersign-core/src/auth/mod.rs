@@ -280,7 +280,7 @@ impl Auth {
             .cache_capacity(VERIFIED_TOKENS_REMEMBERED)
             .build();
         let retention = tokens.access_lifetime + tokens.leeway + known::ALLOWANCE;
-        let known = Arc::new(Known::new(retention));
+        let known = Arc::new(Known::new(retention, Arc::clone(&clock)));
         let watcher: Arc<dyn Watcher> = known.clone();
         store.watch(&watcher);
         let auth = Self {

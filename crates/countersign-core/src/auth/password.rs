@@ -3,10 +3,13 @@
 use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::AuthError;
-use crate::password::{Password, PasswordOwner, Verdict};
+use crate::password::{EncodedPassword, Password, PasswordOwner, Verdict};
 use crate::session::EndedBy;
 use crate::store::{EndedAt, PasswordChange, PasswordOutcome};
 use crate::validation::FieldError;
+
+/// How often a password is checked anew that was replaced while it was being checked.
+const ATTEMPTS: usize = 3;
 
 /// What a change of one's own password presents.
 #[derive(Debug)]
@@ -42,40 +45,54 @@ impl Auth {
             .passwords
             .check(&change.new, owner)
             .map_err(|refusal| refusal.about("new_password"))?;
+        let mut hashed = None;
+        for _ in 0..ATTEMPTS {
+            let Some(verified) = self.verified_password(current, &change.current).await? else {
+                break;
+            };
+            let new = match hashed.take() {
+                Some(new) => new,
+                None => self.passwords.hash(change.new.clone()).await?,
+            };
+            let changing = PasswordChange {
+                user: user.id,
+                session: current.session(),
+                verified,
+                new,
+                ending: EndedAt {
+                    at: self.clock.now(),
+                    by: EndedBy::User(user.id),
+                },
+            };
+            match self.store.change_password(&changing).await? {
+                PasswordOutcome::Changed(ended) => {
+                    Event::PasswordSet { user: user.id }.tell();
+                    tell_ended(&ended);
+                    return Ok(());
+                }
+                // A login may have re-hashed the very same password.
+                PasswordOutcome::Outdated => hashed = Some(changing.new),
+                PasswordOutcome::SessionOver => {
+                    return Err(self.ended_meanwhile(current.session()).await?);
+                }
+            }
+        }
+        Event::PasswordChangeRefused { user: user.id }.tell();
+        Err(AuthError::WrongCurrentPassword)
+    }
+
+    /// The stored password of a user, if it is the one that was typed.
+    async fn verified_password(
+        &self,
+        current: &CurrentUser,
+        typed: &Password,
+    ) -> Result<Option<EncodedPassword>, AuthError> {
+        let user = current.user();
         let found = self.store.find_credentials(&user.username).await?;
         let stored = found
             .filter(|found| found.user.id == user.id)
             .map(|found| found.password);
-        let verdict = self
-            .passwords
-            .verify(change.current, stored.clone())
-            .await?;
-        let (Some(verified), Verdict::Right | Verdict::RightAndUpgraded(_)) = (stored, verdict)
-        else {
-            Event::PasswordChangeRefused { user: user.id }.tell();
-            return Err(AuthError::WrongCurrentPassword);
-        };
-        let change = PasswordChange {
-            user: user.id,
-            session: current.session(),
-            verified,
-            new: self.passwords.hash(change.new).await?,
-            ending: EndedAt {
-                at: self.clock.now(),
-                by: EndedBy::User(user.id),
-            },
-        };
-        match self.store.change_password(&change).await? {
-            PasswordOutcome::Changed(ended) => {
-                Event::PasswordSet { user: user.id }.tell();
-                tell_ended(&ended);
-                Ok(())
-            }
-            PasswordOutcome::Outdated => {
-                Event::PasswordChangeRefused { user: user.id }.tell();
-                Err(AuthError::WrongCurrentPassword)
-            }
-            PasswordOutcome::SessionOver => Err(self.ended_meanwhile(current.session()).await?),
-        }
+        let verdict = self.passwords.verify(typed.clone(), stored.clone()).await?;
+        Ok(stored.filter(|_| !matches!(verdict, Verdict::Wrong)))
     }
 }

@@ -121,6 +121,7 @@ impl Auth {
         let decision = decide(&session, presented.generation(), now, limits);
         match decision {
             Decision::Ended(reason) => {
+                self.learn_end(&session);
                 if session.end.is_none() {
                     // A limit has passed: noted, so that no clock that is set back undoes it.
                     let end = self.end_now(reason, EndedBy::Service);

@@ -20,6 +20,9 @@ use crate::store::KeyState;
 /// each follower hears in one answer, and still well within a second.
 const GATHERING: Duration = Duration::from_millis(50);
 
+/// How often those who wait are looked after while what others end is not heard of.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// The feed as served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationFeed {
@@ -86,13 +89,17 @@ impl Auth {
             if !is_known(&feed) || wait.is_zero() || self.known.is_closing() {
                 return Ok(feed);
             }
-            let woken = tokio::time::timeout_at(deadline, changes.changed()).await;
-            if !matches!(woken, Ok(Ok(()))) {
-                // There may be something new that nobody told of.
-                return self.revocations().await;
-            }
-            if !self.known.is_closing() {
+            let now = tokio::time::Instant::now();
+            // While nothing is heard nobody tells of what others end: one has to look.
+            let look_again = match self.known.standing(self.clock.now()) {
+                Standing::Unheard => deadline.min(now + LOOK_AGAIN),
+                Standing::Current | Standing::Behind => deadline,
+            };
+            let woken = tokio::time::timeout_at(look_again, changes.changed()).await;
+            if matches!(woken, Ok(Ok(()))) && !self.known.is_closing() {
                 tokio::time::sleep(GATHERING).await;
+            } else if look_again == deadline {
+                return self.revocations().await;
             }
         }
     }
@@ -117,7 +124,8 @@ impl Auth {
             ) {
                 list.users.push(RevokedUser {
                     sub: end.user.to_string(),
-                    not_before: rounded_up(end.at),
+                    // Not of a clock that was ahead: tokens from now on are none of those that ended.
+                    not_before: rounded_up(end.at.min(now)),
                     until,
                 });
             }

@@ -109,6 +109,8 @@ impl Auth {
         let has_ended = self.store.end_session(id, end).await?;
         if has_ended {
             tell_ended(&[EndedSession { id, user, end }]);
+        } else if let Some((session, _)) = self.store.find_session(id).await? {
+            self.learn_end(&session);
         }
         Ok(has_ended)
     }
@@ -116,7 +118,10 @@ impl Auth {
     /// The refusal for a session that was alive when it was read and is not any more.
     pub(super) async fn ended_meanwhile(&self, id: SessionId) -> Result<AuthError, AuthError> {
         let found = self.store.find_session(id).await?;
-        let end = found.and_then(|(session, _)| session.end);
+        let end = found.and_then(|(session, _)| {
+            self.learn_end(&session);
+            session.end
+        });
         let reason = end.map_or(EndReason::Expired, |end| end.reason);
         Ok(AuthError::SessionEnded(reason))
     }

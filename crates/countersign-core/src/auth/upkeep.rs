@@ -79,9 +79,11 @@ impl Auth {
 
     /// Goes on with the sweep of the sessions where the last round stopped.
     async fn sweep_sessions(&self, now: Timestamp) -> Result<UpkeepReport, AuthError> {
-        let forget_before = now
+        let kept_since = now
             .saturating_sub(self.settings.keep_ended_sessions)
             .unwrap_or(Timestamp::MIN);
+        // Not what a process that starts must still know.
+        let forget_before = kept_since.min(self.known.reaches_back_to(now));
         let mut report = UpkeepReport {
             had_the_turn: true,
             ..UpkeepReport::default()

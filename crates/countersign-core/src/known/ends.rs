@@ -72,7 +72,7 @@ impl RecentEnds {
         saturating_add(now, ALLOWANCE) >= self.forgotten_by
     }
 
-    pub(super) fn note(&mut self, session: EndedSession) {
+    pub(super) fn note(&mut self, session: EndedSession, now: Timestamp) {
         let end = RecentEnd {
             user: session.user,
             reason: session.end.reason,
@@ -80,7 +80,7 @@ impl RecentEnds {
         };
         self.sessions.insert(session.id, end);
         if self.sessions.len() > self.enough {
-            self.forget_old(session.end.at);
+            self.forget_old(now);
         }
     }
 
@@ -88,7 +88,7 @@ impl RecentEnds {
     pub(super) fn add(&mut self, ended: &[EndedSession], now: Timestamp) {
         self.forgotten_by = now;
         for session in ended {
-            self.note(*session);
+            self.note(*session, now);
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
         for second in 0..3_600 {
             let at = start + jiff::SignedDuration::from_secs(second);
             for _ in 0..20 {
-                ends.note(EndedSession {
+                let session = EndedSession {
                     id: SessionId::new(at, &SystemRandomness),
                     user: UserId(1),
                     end: SessionEnd {
@@ -123,7 +123,8 @@ mod tests {
                         at,
                         by: EndedBy::Service,
                     },
-                });
+                };
+                ends.note(session, at);
             }
             assert!(ends.sessions.len() <= 2 * 60 * 20 + 20);
         }

@@ -8,8 +8,9 @@
 mod ends;
 mod users;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +18,8 @@ use tokio::sync::watch;
 
 pub(crate) use self::ends::{ALLOWANCE, RecentEnds};
 pub(crate) use self::users::UserCache;
-use crate::session::EndedSession;
+use crate::clock::Clock;
+use crate::session::{EndReason, EndedSession, SessionId};
 use crate::store::{Change, Watcher};
 
 /// How far what is known can be relied upon.
@@ -31,6 +33,17 @@ pub(crate) enum Standing {
     Unheard,
 }
 
+/// What is known of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KnownSession {
+    /// It has ended.
+    Ended(EndReason),
+    /// It has not ended, as far as a token of it can be alive.
+    NotEnded,
+    /// What is known cannot be relied upon: ask the store.
+    Unknown,
+}
+
 /// How much of the feed has been heard, counted: what was read from the store before the count was taken
 /// is as new as that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +53,9 @@ pub(crate) struct Heard {
 }
 
 /// What a process knows.
-#[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) users: UserCache,
+    clock: Arc<dyn Clock>,
     ends: RwLock<RecentEnds>,
     unheard: AtomicBool,
     losses: AtomicU64,
@@ -55,9 +68,10 @@ pub(crate) struct Known {
 
 impl Known {
     /// Nothing is known yet. Ends are remembered for `retention`.
-    pub(crate) fn new(retention: Duration) -> Self {
+    pub(crate) fn new(retention: Duration, clock: Arc<dyn Clock>) -> Self {
         Self {
             users: UserCache::default(),
+            clock,
             ends: RwLock::new(RecentEnds::new(retention)),
             unheard: AtomicBool::new(false),
             losses: AtomicU64::new(0),
@@ -70,6 +84,21 @@ impl Known {
 
     /// How far what is known can be relied upon at this time.
     pub(crate) fn standing(&self, now: Timestamp) -> Standing {
+        self.standing_of(&self.ends(), now)
+    }
+
+    /// What is known of a session at this time.
+    pub(crate) fn of_session(&self, session: SessionId, now: Timestamp) -> KnownSession {
+        // One look at both: in between, ends may be forgotten that are read anew afterwards.
+        let ends = self.ends();
+        if self.standing_of(&ends, now) != Standing::Current {
+            return KnownSession::Unknown;
+        }
+        ends.reason(session)
+            .map_or(KnownSession::NotEnded, KnownSession::Ended)
+    }
+
+    fn standing_of(&self, ends: &RecentEnds, now: Timestamp) -> Standing {
         if self.unheard.load(Ordering::Acquire) {
             return Standing::Unheard;
         }
@@ -77,7 +106,7 @@ impl Known {
             .caught_up
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if caught_up == Some(self.heard()) && self.ends().reach_back_from(now) {
+        if caught_up == Some(self.heard()) && ends.reach_back_from(now) {
             Standing::Current
         } else {
             Standing::Behind
@@ -109,15 +138,18 @@ impl Known {
         self.tell_of_revocations();
     }
 
-    /// Adds what was read from the store while nothing is heard.
+    /// Adds what was seen in the store and has not been told: while nothing is heard, or before what
+    /// another process did is.
     pub(crate) fn learn(&self, ended: &[EndedSession]) {
+        let now = self.clock.now();
         let mut ends = self.ends_mut();
+        let since = ends.reach_back_to(now);
         let unknown = ended
             .iter()
-            .filter(|session| ends.reason(session.id).is_none());
+            .filter(|session| session.end.at > since && ends.reason(session.id).is_none());
         let unknown: Vec<_> = unknown.copied().collect();
         for session in &unknown {
-            ends.note(*session);
+            ends.note(*session, now);
         }
         drop(ends);
         if !unknown.is_empty() {
@@ -159,11 +191,18 @@ impl Known {
     }
 }
 
+impl fmt::Debug for Known {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Known").finish_non_exhaustive()
+    }
+}
+
 impl Watcher for Known {
     fn hear(&self, change: Change) {
         match change {
             Change::SessionEnded(session) => {
-                self.ends_mut().note(session);
+                let now = self.clock.now();
+                self.ends_mut().note(session, now);
                 self.tell_of_revocations();
             }
             Change::UserChanged(id) => self.users.forget(id),
@@ -191,13 +230,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::session::{EndReason, EndedBy, SessionEnd, SessionId};
+    use crate::clock::ManualClock;
+    use crate::session::{EndedBy, SessionEnd};
     use crate::user::UserId;
 
     const RETENTION: Duration = Duration::from_mins(7);
 
     fn start() -> Timestamp {
         Timestamp::from_second(1_795_341_600).unwrap()
+    }
+
+    fn known() -> Known {
+        Known::new(RETENTION, Arc::new(ManualClock::at(start())))
     }
 
     fn ended(at: Timestamp) -> EndedSession {
@@ -214,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_process_is_behind_until_it_has_read_the_store() {
-        let known = Known::new(RETENTION);
+        let known = known();
         assert_eq!(known.standing(start()), Standing::Behind);
         known.catch_up(known.heard(), &[], start());
         assert_eq!(known.standing(start()), Standing::Current);
@@ -223,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_missed_while_the_store_is_read_is_not_believed_to_be_known() {
         for change in [Change::Everything, Change::KeysChanged] {
-            let known = Known::new(RETENTION);
+            let known = known();
             let heard = known.heard();
             known.hear(change);
             known.catch_up(heard, &[], start());
@@ -233,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_lost_feed_is_lost_until_everything_is_heard_and_read_again() {
-        let known = Known::new(RETENTION);
+        let known = known();
         known.catch_up(known.heard(), &[], start());
         known.hear(Change::Unheard);
         assert_eq!(known.standing(start()), Standing::Unheard);
@@ -249,7 +293,7 @@ mod tests {
 
     #[test]
     fn an_end_is_known_at_once_and_watched_for() {
-        let known = Known::new(RETENTION);
+        let known = known();
         let mut watched = known.revocations();
         let session = ended(start());
         assert_eq!(known.ends().reason(session.id), None);
@@ -261,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_makes_a_process_read_again_what_it_has_forgotten() {
-        let known = Known::new(RETENTION);
+        let known = known();
         let hour = jiff::SignedDuration::from_hours(1);
         let session = ended(start());
         known.catch_up(known.heard(), &[session], start());

@@ -4,6 +4,7 @@
 //! that a session ended finds it refused at the next request. What other processes change is told as
 //! soon as the store hears of it, and when it hears of nothing, that is told too.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crate::session::EndedSession;
@@ -75,7 +76,11 @@ impl Watchers {
 impl Watching {
     fn tell(&self, change: Change) {
         for watcher in self.watchers.iter().filter_map(Weak::upgrade) {
-            watcher.hear(change);
+            // A bug of one watcher is not to keep the others from hearing, nor the store from going on.
+            let told = panic::catch_unwind(AssertUnwindSafe(|| watcher.hear(change)));
+            if told.is_err() {
+                tracing::error!(event = "watcher_panicked");
+            }
         }
     }
 }

@@ -43,6 +43,9 @@ impl Default for SessionsSection {
 
 const LEAST_SESSION: Duration = Duration::from_secs(10);
 const MOST_SESSION: Duration = Duration::from_hours(365 * 24);
+/// Within the grace a stolen refresh token goes unnoticed.
+const MOST_GRACE: Duration = Duration::from_mins(5);
+
 /// The settings of this section, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionSettings {
@@ -50,9 +53,6 @@ pub(crate) struct SessionSettings {
     pub(crate) max_per_user: Option<NonZeroU32>,
     pub(crate) keep_ended: Duration,
 }
-
-/// Within the grace a stolen refresh token goes unnoticed.
-const MOST_GRACE: Duration = Duration::from_mins(5);
 
 impl SessionsSection {
     pub(crate) fn check(

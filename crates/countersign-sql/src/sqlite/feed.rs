@@ -1,10 +1,11 @@
 //! What other processes change, for example the command line beside a running service.
 //!
 //! Every transition that others must hear of leaves a row in `countersign_change`. A thread asks
-//! SQLite ten times a second whether any other connection has committed (`PRAGMA data_version`,
+//! SQLite thirteen times a second whether any other connection has committed (`PRAGMA data_version`,
 //! which reads one counter in shared memory), and if so reads the rows that are new.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -141,7 +142,11 @@ struct FeedThread {
 impl FeedThread {
     fn run(mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            let looked = self.look();
+            let looked = panic::catch_unwind(AssertUnwindSafe(|| self.look()));
+            let looked = looked.unwrap_or_else(|_| {
+                self.attachment = None;
+                Err(Failure::unavailable("reading what others changed panicked"))
+            });
             let was_alive = self.alive.swap(looked.is_ok(), Ordering::AcqRel);
             match looked {
                 Ok(()) if !was_alive => {

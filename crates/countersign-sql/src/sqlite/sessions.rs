@@ -14,6 +14,21 @@ use super::failure::Failure;
 use super::rows::{self, ended_columns, session_columns, user_columns};
 use super::writer::Transition;
 
+/// Ends the live sessions that meet a condition on `?4` and what follows, with the end in `?1` to `?3`, and
+/// gives those that it ended.
+macro_rules! end_sql {
+    ($condition:literal) => {
+        concat!(
+            "UPDATE countersign_session
+             SET ended_at = max(?1, rotated_at), end_reason = ?2, ended_by = ?3
+             WHERE ended_at IS NULL AND ",
+            $condition,
+            " RETURNING ",
+            ended_columns!()
+        )
+    };
+}
+
 /// Sessions that meet a condition on `?1`, in pages.
 macro_rules! list_sql {
     ($condition:literal) => {
@@ -59,14 +74,11 @@ pub(super) fn make_room(
     most: NonZeroU32,
     end: SessionEnd,
 ) -> Result<Vec<EndedSession>, Failure> {
-    let mut statement = transition.connection.prepare_cached(concat!(
-        "UPDATE countersign_session SET ended_at = max(?1, rotated_at), end_reason = ?2, ended_by = ?3
-         WHERE id IN (
+    let mut statement = transition.connection.prepare_cached(end_sql!(
+        "id IN (
              SELECT id FROM countersign_session
              WHERE user_id = ?4 AND ended_at IS NULL AND id != ?5
-             ORDER BY rotated_at DESC, id DESC LIMIT -1 OFFSET ?6)
-         RETURNING ",
-        ended_columns!()
+             ORDER BY rotated_at DESC, id DESC LIMIT -1 OFFSET ?6)"
     ))?;
     let ended = statement.query(params![
         end.at.as_millisecond(),
@@ -133,17 +145,12 @@ pub(super) fn end(
     id: SessionId,
     end: SessionEnd,
 ) -> Result<Option<EndedSession>, Failure> {
-    let mut statement = transition.connection.prepare_cached(concat!(
-        "UPDATE countersign_session SET ended_at = max(?2, rotated_at), end_reason = ?3, ended_by = ?4
-         WHERE id = ?1 AND ended_at IS NULL
-         RETURNING ",
-        ended_columns!()
-    ))?;
+    let mut statement = transition.connection.prepare_cached(end_sql!("id = ?4"))?;
     let ended = statement.query(params![
-        bytes(&id),
         end.at.as_millisecond(),
         end.reason.code(),
         rows::write_ended_by(end.by),
+        bytes(&id),
     ])?;
     Ok(tell_ended(transition, rows::all(ended, rows::ended)?)?.pop())
 }
@@ -155,17 +162,14 @@ pub(super) fn end_all(
     spared: Option<SessionId>,
     end: SessionEnd,
 ) -> Result<Vec<EndedSession>, Failure> {
-    let mut statement = transition.connection.prepare_cached(concat!(
-        "UPDATE countersign_session SET ended_at = max(?2, rotated_at), end_reason = ?3, ended_by = ?4
-         WHERE user_id = ?1 AND ended_at IS NULL AND id IS NOT ?5
-         RETURNING ",
-        ended_columns!()
-    ))?;
+    let mut statement = transition
+        .connection
+        .prepare_cached(end_sql!("user_id = ?4 AND id IS NOT ?5"))?;
     let ended = statement.query(params![
-        user.0,
         end.at.as_millisecond(),
         end.reason.code(),
         rows::write_ended_by(end.by),
+        user.0,
         spared.as_ref().map(bytes),
     ])?;
     tell_ended(transition, rows::all(ended, rows::ended)?)

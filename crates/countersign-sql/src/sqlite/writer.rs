@@ -226,6 +226,8 @@ impl WriterThread {
                     // Closing the connection rolls back, and dropping the calls answers them.
                     self.attachment = None;
                     self.waiting.clear();
+                    // It may have been after the commit.
+                    self.watchers.tell(Change::Everything);
                 }
             }
         }

@@ -23,6 +23,10 @@ const KEYS_REFRESHED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
 /// The feed is not asked more often than this, however often it changes.
 const FEED_ASKED_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 
+/// A list of so many bytes is asked for once a second at the most: whoever signs out very many at once
+/// shall not have to send the growing list twenty times a second to everybody.
+const FEED_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+
 /// And not more often than this while it answers at once that nothing changed: that issuer, or a
 /// proxy before it, does not wait. Short enough to see an end within a second all the same.
 const FEED_POLLED_EVERY: Duration = Duration::from_millis(500);
@@ -149,12 +153,13 @@ impl FeedFollower {
         Self { client, etag: None }
     }
 
-    /// Asks once; whether something changed. A list that is refused leaves what was known.
+    /// Asks once; how many bytes of news there were, if any. A list that is refused leaves what was
+    /// known.
     pub(super) async fn fetch(
         &mut self,
         followed: &Followed,
         wait_seconds: Option<u64>,
-    ) -> Result<bool, FetchError> {
+    ) -> Result<Option<usize>, FetchError> {
         let fetched = self.fetch_into(&followed.verifier, wait_seconds).await;
         match &fetched {
             Ok(_) => followed.feed.heard(),
@@ -170,7 +175,7 @@ impl FeedFollower {
         &mut self,
         verifier: &Verifier,
         wait_seconds: Option<u64>,
-    ) -> Result<bool, FetchError> {
+    ) -> Result<Option<usize>, FetchError> {
         let answer = self
             .client
             .ask(Question {
@@ -180,12 +185,12 @@ impl FeedFollower {
             })
             .await?;
         let Answer::Changed { etag, body, .. } = answer else {
-            return Ok(false);
+            return Ok(None);
         };
         verifier.apply_revocations(&RevocationList::parse(&body)?);
         let is_news = etag.is_some() && etag != self.etag;
         self.etag = etag;
-        Ok(is_news)
+        Ok(is_news.then_some(body.len()))
     }
 
     /// Follows until it is aborted, with questions that wait up to `wait_seconds` for a change.
@@ -199,9 +204,9 @@ impl FeedFollower {
             let wait = can_wait.then_some(wait_seconds);
             let fetched = self.fetch(&followed, wait).await;
             can_wait = fetched.is_ok();
-            if let Ok(is_news) = fetched {
+            if let Ok(news_bytes) = fetched {
                 failures = 0;
-                let pace = pace(is_news, wait, asked.elapsed());
+                let pace = pace(news_bytes, wait, asked.elapsed());
                 sleep_until(asked + pace).await;
             } else {
                 sleep(retry_after(failures)).await;
@@ -212,12 +217,16 @@ impl FeedFollower {
 }
 
 /// How far apart one question and the next begin at least, after an answer that took `took`.
-fn pace(is_news: bool, wait_seconds: Option<u64>, took: Duration) -> Duration {
+fn pace(news_bytes: Option<usize>, wait_seconds: Option<u64>, took: Duration) -> Duration {
     let has_waited =
         wait_seconds.is_some_and(|seconds| seconds > 0 && took >= Duration::from_secs(seconds) / 2);
     // Whoever was not asked to wait has not refused to.
     let may_yet_wait = wait_seconds.is_none();
-    if is_news || has_waited || may_yet_wait {
+    if let Some(bytes) = news_bytes {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let milliseconds = bytes.saturating_mul(1_000) / FEED_BYTES_PER_SECOND;
+        Duration::from_millis(milliseconds).max(FEED_ASKED_AT_MOST_EVERY)
+    } else if has_waited || may_yet_wait {
         FEED_ASKED_AT_MOST_EVERY
     } else {
         FEED_POLLED_EVERY
@@ -273,11 +282,18 @@ mod tests {
 
     #[test]
     fn an_issuer_that_does_not_wait_is_polled_twice_a_second() {
-        assert_eq!(pace(false, Some(25), SECOND), FEED_POLLED_EVERY);
-        assert_eq!(pace(false, Some(0), SECOND), FEED_POLLED_EVERY);
-        assert_eq!(pace(true, Some(25), SECOND), FEED_ASKED_AT_MOST_EVERY);
-        assert_eq!(pace(false, Some(25), 25 * SECOND), FEED_ASKED_AT_MOST_EVERY);
-        assert_eq!(pace(false, None, SECOND), FEED_ASKED_AT_MOST_EVERY);
+        assert_eq!(pace(None, Some(25), SECOND), FEED_POLLED_EVERY);
+        assert_eq!(pace(None, Some(0), SECOND), FEED_POLLED_EVERY);
+        assert_eq!(pace(Some(90), Some(25), SECOND), FEED_ASKED_AT_MOST_EVERY);
+        assert_eq!(pace(None, Some(25), 25 * SECOND), FEED_ASKED_AT_MOST_EVERY);
+        assert_eq!(pace(None, None, SECOND), FEED_ASKED_AT_MOST_EVERY);
+    }
+
+    #[test]
+    fn a_very_long_list_is_asked_for_less_often() {
+        let bytes = |megabytes: usize| Some(megabytes * 1024 * 1024);
+        assert_eq!(pace(bytes(8), Some(25), SECOND), SECOND / 2);
+        assert_eq!(pace(bytes(64), Some(25), SECOND), 4 * SECOND);
     }
 
     #[test]

@@ -315,3 +315,36 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
     assert!(stored().await.as_str().contains("$m=64,t=1,p=1$"));
     ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_logins_at_once_with_a_password_that_is_due_for_todays_cost_all_come_in() {
+    for round in 0..50 {
+        let before = Setup::development().start().await;
+        before.make_user("ana").await;
+        let mut ana = before.signed_in("ana").await;
+        let mut setup = before.setup_beside();
+        setup.auth.hashing.cost.passes += 1;
+        let today = setup.start().await;
+        ana = today.called_by(&ana);
+        let mut logins = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let mut visitor = today.visitor();
+            logins.spawn(async move { visitor.login("ana", PASSWORD).await.status });
+        }
+        // And whoever changes the password meanwhile is not told that the current one is wrong.
+        let body =
+            json!({"current_password": PASSWORD, "new_password": "a quiet river, old stars"});
+        let changes = round % 2 == 0;
+        let change = async {
+            let call = ana.post("/users/password").with_token().with_csrf();
+            call.json(&body).send().await.expect(StatusCode::NO_CONTENT);
+        };
+        if changes {
+            change.await;
+        }
+        let mut came_in = logins.join_all().await;
+        came_in.retain(|status| *status == StatusCode::OK);
+        // A login that a new password overtakes is wrong by then.
+        assert!(changes || came_in.len() == 4, "{came_in:?}");
+    }
+}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, LISTED, PASSWORD, Service, Setup};
-use countersign::core::store::UserQuery;
+use countersign::core::clock::Clock as _;
+use countersign::core::session::{EndReason, EndedBy, SessionEnd};
+use countersign::core::store::{Store as _, UserQuery};
 use countersign_sql::{SqliteOptions, SqliteStore};
 use http::StatusCode;
 use serde_json::json;
@@ -261,5 +263,40 @@ async fn a_lock_that_is_given_back_in_time_is_not_noticed() {
         ana = refresh.await.unwrap();
         ana.user().await.expect(StatusCode::OK);
         assert_eq!(service.session_of(&ana).await.generation.0, generation);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_is_told_that_a_session_has_ended_finds_it_refused_whoever_ended_it() {
+    let (service, _, directory) = over_sqlite().await;
+    let options = SqliteOptions::new(directory.path().join("countersign.db"));
+    let other_process = SqliteStore::open(&options).unwrap();
+    for round in 0..30 {
+        let mut ana = service.signed_in("ana").await;
+        let held = ana.clone();
+        let end = SessionEnd {
+            reason: EndReason::RevokedByAdmin,
+            at: service.clock.now(),
+            by: EndedBy::CommandLine,
+        };
+        let id = ana.session_id().parse().unwrap();
+        // Before the service can have heard of it.
+        assert!(other_process.end_session(id, end).await.unwrap());
+        match round % 3 {
+            0 => {
+                ana.logout().await.expect(StatusCode::NO_CONTENT);
+            }
+            1 => {
+                ana.refresh().await.refused(401, "session_ended");
+            }
+            _ => {
+                let other = service.signed_in("ana").await;
+                let path = format!("/users/sessions/{id}");
+                let call = other.delete(&path).with_token().with_csrf();
+                call.send().await.expect(StatusCode::NO_CONTENT);
+            }
+        }
+        let ended = held.user().await.refused(401, "session_ended");
+        assert_eq!(ended.json["end_reason"], "revoked_by_admin");
     }
 }
