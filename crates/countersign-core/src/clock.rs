@@ -1,11 +1,20 @@
 //! Time and randomness, passed in rather than reached for, so that tests can hold the hands.
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// The present instant, cut to whole milliseconds: the precision that every store keeps.
     fn now(&self) -> Timestamp;
+
+    /// How much time has passed since some moment of the past. Nobody sets this one.
+    fn uptime(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 /// The machine's own clock.
@@ -51,6 +60,7 @@ pub use testing::ManualClock;
 #[cfg(any(test, feature = "testing"))]
 mod testing {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use jiff::{SignedDuration, Timestamp};
 
@@ -58,17 +68,31 @@ mod testing {
 
     /// A clock that stands still until a test moves it.
     #[derive(Debug)]
-    pub struct ManualClock(Mutex<Timestamp>);
+    pub struct ManualClock {
+        now: Mutex<Timestamp>,
+        uptime: Mutex<Duration>,
+    }
 
     impl ManualClock {
         /// A clock that shows `now`.
         pub fn at(now: Timestamp) -> Self {
-            Self(Mutex::new(now))
+            Self {
+                now: Mutex::new(now),
+                uptime: Mutex::new(Duration::ZERO),
+            }
         }
 
-        /// Moves the hands; a negative duration moves them back.
+        /// Lets time pass; a negative duration is no time, but sets the clock back.
         pub fn advance(&self, by: SignedDuration) {
-            let mut now = self.0.lock().expect("no holder of the clock panics");
+            self.set(by);
+            if let Ok(passed) = Duration::try_from(by) {
+                *self.uptime.lock().expect("no holder of the clock panics") += passed;
+            }
+        }
+
+        /// Sets the hands, with no time passing.
+        pub fn set(&self, by: SignedDuration) {
+            let mut now = self.now.lock().expect("no holder of the clock panics");
             *now = now.checked_add(by).expect("tests stay within the calendar");
         }
     }
@@ -82,7 +106,11 @@ mod testing {
 
     impl Clock for ManualClock {
         fn now(&self) -> Timestamp {
-            *self.0.lock().expect("no holder of the clock panics")
+            *self.now.lock().expect("no holder of the clock panics")
+        }
+
+        fn uptime(&self) -> Duration {
+            *self.uptime.lock().expect("no holder of the clock panics")
         }
     }
 }

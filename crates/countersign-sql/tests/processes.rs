@@ -15,7 +15,7 @@ use countersign_core::store::{
 };
 use countersign_sql::{SqliteOptions, SqliteStore};
 use countersign_token::Algorithm;
-use support::{Place, assert_unavailable, generation, logout, rotate, start, with_ana};
+use support::{Place, assert_unavailable, eventually, generation, logout, rotate, start, with_ana};
 
 /// After this, the end of a session must hold in every process.
 const TOLD_WITHIN: Duration = Duration::from_millis(250);
@@ -381,4 +381,64 @@ async fn child_that_fills_the_disk() {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(verdict, "ok");
+}
+
+/// What `sqlite3 countersign.db ".restore copy.db"` does to the numbers of the changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_copied_over_a_running_database_is_noticed() {
+    let place = Place::new();
+    let (here, _, session) = with_ana(&place).await;
+    let there = place.open();
+    let mut listener = Listener::of(&here);
+    // Enough rows, for the numbers to have somewhere to go back from.
+    for _ in 0..5 {
+        there.end_session(session.id, logout()).await.unwrap();
+        let ana = there.find_user(session.user_id).await.unwrap().unwrap();
+        support::sign_in(&there, &ana).await;
+    }
+    place
+        .stranger()
+        .execute_batch(
+            "BEGIN;
+             DELETE FROM countersign_change;
+             UPDATE sqlite_sequence SET seq = 0 WHERE name = 'countersign_change';
+             UPDATE countersign_session SET ended_at = NULL, end_reason = NULL, ended_by = NULL;
+             COMMIT;",
+        )
+        .unwrap();
+    eventually("it is noticed", async || {
+        listener.heard().contains(&Change::Everything)
+    })
+    .await;
+    there.end_session(session.id, logout()).await.unwrap();
+    eventually("what comes after it is told", async || {
+        let ended = |change: &Change| matches!(change, Change::SessionEnded(ended) if ended.id == session.id);
+        listener.heard().iter().any(ended)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_another_program_writes_is_told_while_it_keeps_the_lock() {
+    let place = Place::new();
+    let options = place.options().timeout(Duration::from_secs(5));
+    let store = Arc::new(SqliteStore::open(&options).unwrap());
+    let ana = store.create_user(&support::ana()).await.unwrap();
+    let session = support::sign_in(&*store, &ana).await.id;
+    let stranger = place.stranger();
+    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Somebody waits for the lock from here on.
+    let waiting = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { rotate(&*store, session, 0).await })
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut listener = Listener::of(&*store);
+    stranger
+        .execute_batch("UPDATE auth_user SET is_active = 0; COMMIT; BEGIN IMMEDIATE;")
+        .unwrap();
+    let told = listener.next(Duration::from_secs(4)).await;
+    stranger.execute_batch("COMMIT").unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(told, Some(Change::UsersChanged));
 }

@@ -50,6 +50,13 @@ impl LogoutScope {
     }
 }
 
+/// What a logout leaves of the browser's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoggedOut {
+    /// Whether the refresh cookie is worth nothing any more, and is to be cleared.
+    pub cookie_is_dead: bool,
+}
+
 /// A session named by a genuine credential, and whose it is.
 type Named = (SessionId, UserId);
 
@@ -66,19 +73,30 @@ impl Auth {
     /// [`AuthError::AccessToken`] if a bad access token is all there is; with a scope beyond the
     /// session also [`AuthError::CredentialsMissing`] and what [`Auth::authenticate`] or
     /// [`Auth::refresh`] say of the credential; or the store's.
-    pub async fn logout(&self, logout: Logout<'_>) -> Result<(), AuthError> {
+    pub async fn logout(&self, logout: Logout<'_>) -> Result<LoggedOut, AuthError> {
         match logout.scope {
-            LogoutScope::Local => self.logout_here(logout).await,
+            LogoutScope::Local => {
+                self.logout_here(logout).await?;
+                Ok(LoggedOut {
+                    cookie_is_dead: true,
+                })
+            }
             LogoutScope::Others => {
                 let (session, user) = self.live_session(logout).await?;
-                self.end_others(session, user).await
+                self.end_others(session, user).await?;
+                Ok(LoggedOut {
+                    cookie_is_dead: false,
+                })
             }
             LogoutScope::Global => {
                 let (session, user) = self.live_session(logout).await?;
                 // The others first: whoever is interrupted in between can say it again.
                 self.end_others(session, user).await?;
                 let end = self.end_now(EndReason::Logout, EndedBy::User(user));
-                self.end_session(session, user, end).await.map(drop)
+                self.end_session(session, user, end).await?;
+                Ok(LoggedOut {
+                    cookie_is_dead: self.is_nobody_elses(logout.refresh_token, user),
+                })
             }
         }
     }
@@ -99,14 +117,32 @@ impl Auth {
         };
         let from_header = from_header.filter(|named| Some(*named) != from_cookie);
         let sessions: Vec<Named> = [from_cookie, from_header].into_iter().flatten().collect();
-        for (session, _) in &sessions {
-            self.check_csrf(*session, logout.csrf_shown)?;
+        let mut shown = Vec::with_capacity(sessions.len());
+        for named in sessions {
+            match self.check_csrf(named.0, logout.csrf_shown) {
+                Ok(()) => shown.push(named),
+                // A cookie that is dead is no reason to refuse the token that is alive.
+                Err(_) if from_header.is_some() && self.has_ended(named.0).await? => {}
+                Err(refused) => return Err(refused),
+            }
         }
-        for (session, user) in sessions {
+        for (session, user) in shown {
             let end = self.end_now(EndReason::Logout, EndedBy::User(user));
             self.end_session(session, user, end).await?;
         }
         Ok(())
+    }
+
+    async fn has_ended(&self, session: SessionId) -> Result<bool, AuthError> {
+        let found = self.store.find_session(session).await?;
+        Ok(found.is_none_or(|(session, _)| session.end.is_some()))
+    }
+
+    /// Whether a cookie names no session of another user, and nobody is signed out by losing it.
+    fn is_nobody_elses(&self, refresh_token: Option<&str>, user: UserId) -> bool {
+        refresh_token
+            .and_then(|token| self.refresh_tokens.read(token, self.clock.now()).ok())
+            .is_none_or(|presented| presented.user() == user)
     }
 
     /// The live session of the credential presented: the access token's, or else the cookie's.

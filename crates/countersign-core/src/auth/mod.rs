@@ -41,9 +41,10 @@ use crate::user::User;
 pub use self::authenticate::CurrentUser;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
 pub use self::login::Login;
-pub use self::logout::{Logout, LogoutScope};
+pub use self::logout::{LoggedOut, Logout, LogoutScope};
 pub use self::password::ChangePassword;
 pub use self::revocations::RevocationFeed;
+use self::upkeep::Hands;
 pub use self::upkeep::UpkeepReport;
 pub use self::users::NewAccount;
 
@@ -222,6 +223,8 @@ pub struct Auth {
     revocation_feed: RwLock<Option<Arc<RevocationFeed>>>,
     /// The session after which the next round of upkeep goes on.
     swept_to: std::sync::Mutex<Option<SessionId>>,
+    /// What the clocks showed at the last round of upkeep.
+    hands: std::sync::Mutex<Option<Hands>>,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
 }
@@ -294,6 +297,7 @@ impl Auth {
             catching_up: Mutex::new(()),
             revocation_feed: RwLock::new(None),
             swept_to: std::sync::Mutex::new(None),
+            hands: std::sync::Mutex::new(None),
             store,
             settings,
             clock,

@@ -121,12 +121,9 @@ impl Auth {
         let decision = decide(&session, presented.generation(), now, limits);
         match decision {
             Decision::Ended(reason) => {
+                // One whose limit has passed is not ended here: upkeep does that, which notices when the
+                // clock has jumped.
                 self.learn_end(&session);
-                if session.end.is_none() {
-                    // A limit has passed: noted, so that no clock that is set back undoes it.
-                    let end = self.end_now(reason, EndedBy::Service);
-                    self.end_session(id, session.user_id, end).await?;
-                }
                 tell_refused(reason.code(), Some(id));
                 return Err(AuthError::SessionEnded(reason));
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
 use countersign_token::base64url;
 use countersign_token::revocation::{RevokedKey, RevokedSession, RevokedUser};
 use countersign_token::{RevocationList, UnixSeconds};
@@ -26,8 +27,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The feed as served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationFeed {
-    /// The [`RevocationList`] in JSON.
-    pub json: String,
+    /// The [`RevocationList`] in JSON, shared by all who are sent it.
+    pub json: Bytes,
     /// Names what is listed, in quotes: the same on every node that lists the same.
     pub etag: String,
     /// Which change it was made after.
@@ -146,13 +147,13 @@ impl Auth {
         }
         let ends = list.sessions.iter().map(|session| session.until);
         let stale_at = ends.chain(list.keys.iter().map(|key| key.until)).min();
-        let json = serde_json::to_string(&list).expect("a list is strings");
+        let json = serde_json::to_vec(&list).expect("a list is strings");
         // When it was made is no part of what it says.
         list.issued_at = UnixSeconds::new(0);
         let said = serde_json::to_vec(&list).expect("a list is strings");
         let name = base64url::encode(&digest(&SHA256, &said).as_ref()[..16]);
         RevocationFeed {
-            json,
+            json: json.into(),
             etag: format!("\"{name}\""),
             version,
             stale_at: stale_at.unwrap_or(UnixSeconds::new(u64::MAX)),

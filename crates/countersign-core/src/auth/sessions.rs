@@ -1,6 +1,6 @@
 //! Sessions: a user's own, listed and ended; anybody's, from the command line and the admin site.
 
-use super::{Auth, CurrentUser, tell_ended};
+use super::{Auth, CurrentUser, LoggedOut, tell_ended};
 use crate::error::AuthError;
 use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use crate::store::SessionQuery;
@@ -9,11 +9,14 @@ use crate::user::UserId;
 /// Sessions read at a time.
 const PAGE: u32 = 1_000;
 
+/// The most sessions that are shown.
+const SHOWN: usize = 1_000;
+
 /// The most pages that are read for one list: whoever has more sessions has them from a program.
 const PAGES: u32 = 10;
 
 impl Auth {
-    /// The user's sessions that are alive, the one used last first; of very many, those opened first.
+    /// The user's sessions that are alive, the one used last first; of very many, the first thousand.
     ///
     /// # Errors
     /// The store's.
@@ -34,14 +37,26 @@ impl Auth {
                 break;
             }
         }
+        if !sessions
+            .iter()
+            .any(|session| session.id == current.session())
+        {
+            let own = self.store.find_session(current.session()).await?;
+            sessions.extend(own.map(|(session, _)| session));
+        }
         let (now, limits) = (self.clock.now(), &self.settings.sessions);
         // Those whose limit has passed end when upkeep comes by.
         sessions.retain(|session| session.ended(now, limits).is_none());
-        sessions.sort_by_key(|session| std::cmp::Reverse((session.rotated_at, session.id)));
+        sessions.sort_by_key(|session| {
+            let is_current = session.id == current.session();
+            std::cmp::Reverse((session.rotated_at, is_current, session.id))
+        });
+        sessions.truncate(SHOWN);
         Ok(sessions)
     }
 
-    /// Ends one of the user's own sessions. One that had ended before is none the worse for it.
+    /// Ends one of the user's own sessions, and says whether the refresh cookie that came along is worth
+    /// nothing any more. One that had ended before is none the worse for it.
     ///
     /// # Errors
     /// [`AuthError::NoSuchSession`] for one that is not the user's, or the store's.
@@ -49,7 +64,8 @@ impl Auth {
         &self,
         current: &CurrentUser,
         id: SessionId,
-    ) -> Result<(), AuthError> {
+        refresh_token: Option<&str>,
+    ) -> Result<LoggedOut, AuthError> {
         let user = current.user().id;
         let found = self.store.find_session(id).await?;
         if found.is_none_or(|(session, _)| session.user_id != user) {
@@ -60,9 +76,14 @@ impl Auth {
         } else {
             EndReason::RevokedByUser
         };
-        self.end_session(id, user, self.end_now(reason, EndedBy::User(user)))
-            .await
-            .map(drop)
+        let end = self.end_now(reason, EndedBy::User(user));
+        self.end_session(id, user, end).await?;
+        let of_cookie = refresh_token
+            .and_then(|token| self.refresh_tokens.read(token, self.clock.now()).ok())
+            .map_or(id, |presented| presented.session());
+        Ok(LoggedOut {
+            cookie_is_dead: id == current.session() && id == of_cookie,
+        })
     }
 
     /// Sessions of anybody, in the order in which they were opened.

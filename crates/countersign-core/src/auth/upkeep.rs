@@ -25,6 +25,21 @@ const BATCH: u32 = 500;
 /// Batches in one round. A table of ten million sessions is looked through in three hours.
 const BATCHES: u32 = 100;
 
+/// How far the clock may differ from what has passed since the last round.
+const JUMP: Duration = Duration::from_mins(1);
+
+/// How long a clock that has jumped is not believed.
+const DOUBT: Duration = Duration::from_hours(1);
+
+/// What the clocks showed at the last round of upkeep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hands {
+    clock: Timestamp,
+    uptime: Duration,
+    /// The uptime until which the clock is not believed.
+    doubted_until: Option<Duration>,
+}
+
 /// What one round of upkeep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UpkeepReport {
@@ -66,6 +81,12 @@ impl Auth {
             return Ok(UpkeepReport::default());
         }
         self.move_keys().await?;
+        if !self.is_believable(now) {
+            return Ok(UpkeepReport {
+                had_the_turn: true,
+                ..UpkeepReport::default()
+            });
+        }
         let report = self.sweep_sessions(now).await?;
         if report.sessions_expired > 0 || report.sessions_removed > 0 {
             Event::SessionsSwept {
@@ -75,6 +96,30 @@ impl Auth {
             .tell();
         }
         Ok(report)
+    }
+
+    /// Whether the clock can be believed: what a sweep ends or removes does not come back. A clock that
+    /// has jumped is believed when it has gone on for an hour.
+    fn is_believable(&self, now: Timestamp) -> bool {
+        let uptime = self.clock.uptime();
+        let mut hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *hands;
+        let mut doubted_until = before.and_then(|before| before.doubted_until);
+        if let Some(before) = before {
+            let passed = uptime.saturating_sub(before.uptime);
+            let expected = saturating_add(before.clock, passed);
+            if now.duration_since(expected).unsigned_abs() > JUMP {
+                tracing::warn!(event = "clock_jumped", %expected, %now);
+                doubted_until = Some(uptime + DOUBT);
+            }
+        }
+        doubted_until = doubted_until.filter(|doubted_until| uptime < *doubted_until);
+        *hands = Some(Hands {
+            clock: now,
+            uptime,
+            doubted_until,
+        });
+        doubted_until.is_none()
     }
 
     /// Goes on with the sweep of the sessions where the last round stopped.

@@ -11,7 +11,7 @@ mod users;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -21,6 +21,9 @@ pub(crate) use self::users::UserCache;
 use crate::clock::Clock;
 use crate::session::{EndReason, EndedSession, SessionId};
 use crate::store::{Change, Watcher};
+
+/// After so long a silence what is known is not relied upon: what others end must hold by then.
+const LONGEST_SILENCE_MILLISECONDS: u64 = 250;
 
 /// How far what is known can be relied upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,9 @@ pub(crate) struct Known {
     losses: AtomicU64,
     key_changes: AtomicU64,
     caught_up: RwLock<Option<Heard>>,
+    /// When the store last said that it listens: milliseconds after `started`, and one. 0: it never did.
+    listening: AtomicU64,
+    started: Instant,
     /// Counts the changes of what the revocation feed tells.
     revocations: watch::Sender<u64>,
     closing: AtomicBool,
@@ -77,6 +83,8 @@ impl Known {
             losses: AtomicU64::new(0),
             key_changes: AtomicU64::new(0),
             caught_up: RwLock::new(None),
+            listening: AtomicU64::new(0),
+            started: Instant::now(),
             revocations: watch::Sender::new(0),
             closing: AtomicBool::new(false),
         }
@@ -99,7 +107,7 @@ impl Known {
     }
 
     fn standing_of(&self, ends: &RecentEnds, now: Timestamp) -> Standing {
-        if self.unheard.load(Ordering::Acquire) {
+        if self.unheard.load(Ordering::Acquire) || self.is_silent() {
             return Standing::Unheard;
         }
         let caught_up = *self
@@ -111,6 +119,18 @@ impl Known {
         } else {
             Standing::Behind
         }
+    }
+
+    /// Whether the store listens and has not said so for too long: this process stood still, and has not
+    /// heard yet what others did meanwhile.
+    fn is_silent(&self) -> bool {
+        let listened = self.listening.load(Ordering::Acquire);
+        listened > 0 && self.milliseconds() - listened > LONGEST_SILENCE_MILLISECONDS
+    }
+
+    /// Milliseconds since the start, and one.
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
     /// The time from which on ends matter at `now`.
@@ -212,6 +232,10 @@ impl Watcher for Known {
                 self.tell_of_revocations();
             }
             Change::Unheard => self.unheard.store(true, Ordering::Release),
+            Change::Listening => {
+                let now = self.milliseconds();
+                self.listening.store(now, Ordering::Release);
+            }
             Change::Everything | Change::HeardAgain => {
                 // Known to be behind before it is believed that everything is heard.
                 self.losses.fetch_add(1, Ordering::AcqRel);
@@ -288,6 +312,21 @@ mod tests {
         known.hear(Change::HeardAgain);
         assert_eq!(known.standing(start()), Standing::Behind);
         known.catch_up(known.heard(), &[], start());
+        assert_eq!(known.standing(start()), Standing::Current);
+    }
+
+    #[test]
+    fn a_process_that_stood_still_asks_until_the_store_says_that_it_listens() {
+        let known = known();
+        known.catch_up(known.heard(), &[], start());
+        std::thread::sleep(Duration::from_millis(300));
+        // A store that has no others to listen to never says so.
+        assert_eq!(known.standing(start()), Standing::Current);
+        known.hear(Change::Listening);
+        assert_eq!(known.standing(start()), Standing::Current);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(known.standing(start()), Standing::Unheard);
+        known.hear(Change::Listening);
         assert_eq!(known.standing(start()), Standing::Current);
     }
 

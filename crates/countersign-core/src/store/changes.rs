@@ -28,6 +28,9 @@ pub enum Change {
     Unheard,
     /// What others change is heard of again: read the store anew.
     HeardAgain,
+    /// All that others changed until now has been told. A store that once said so says so many times a
+    /// second: who has not heard it for a while stood still, or the store does.
+    Listening,
 }
 
 /// Someone who keeps a copy.
@@ -104,7 +107,7 @@ mod testing {
     use super::{Change, Watcher, Watchers};
     use crate::store::Store;
 
-    /// A watcher that writes down what it hears, for a test to read.
+    /// A watcher that writes down what it hears, for a test to read; not [`Change::Listening`].
     pub struct Listener {
         heard: mpsc::UnboundedReceiver<Change>,
         watcher: Arc<dyn Watcher>,
@@ -114,6 +117,9 @@ mod testing {
 
     impl Watcher for Notebook {
         fn hear(&self, change: Change) {
+            if change == Change::Listening {
+                return;
+            }
             // The test may have read enough.
             let _ = self.0.send(change);
         }

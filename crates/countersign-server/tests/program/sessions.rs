@@ -1,9 +1,12 @@
 //! `session`: who is signed in is listed, and what is ended at the command line is refused by the
 //! running service.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::{Place, Said, SignedIn, eventually};
+use crate::harness::{Line, Place, Said, SignedIn, eventually};
 
 const NOBODYS: &str = "0199c0de-7b1c-7000-8000-0123456789ab";
 
@@ -167,4 +170,24 @@ fn everybodys_sessions_are_ended() {
     assert_eq!(listed(&place, &[]), Vec::<Value>::new());
     assert_eq!(listed(&place, &["--all"]).len(), 3);
     assert_alive(&place, &SignedIn::new(place.port, "ana"));
+}
+
+#[test]
+fn a_service_that_stood_still_asks_what_happened_meanwhile() {
+    let place = place();
+    let service = place.serve();
+    for _ in 0..10 {
+        let ana = SignedIn::new(place.port, "ana");
+        assert_eq!(ana.user(place.port).status, 200);
+        service.signal("-STOP");
+        place.done(&["session", "end", &ana.session]);
+        thread::sleep(Duration::from_millis(400));
+        // It is there before the service goes on.
+        let mut line = Line::connect(place.port).unwrap();
+        line.say("GET /users/user", &ana.bearer(), "").unwrap();
+        service.signal("-CONT");
+        let reply = line.hear().unwrap();
+        let problem = reply.refused(401, "session_ended");
+        assert_eq!(problem["end_reason"], "revoked_by_admin");
+    }
 }

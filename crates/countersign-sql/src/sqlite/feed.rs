@@ -43,7 +43,8 @@ pub(super) fn record(connection: &Connection, change: Change, origin: i64) -> Re
         | Change::KeysChanged
         | Change::Everything
         | Change::Unheard
-        | Change::HeardAgain => statement.execute(params![kind, None::<i64>, origin]),
+        | Change::HeardAgain
+        | Change::Listening => statement.execute(params![kind, None::<i64>, origin]),
     }?;
     Ok(())
 }
@@ -92,6 +93,7 @@ impl Feed {
             database,
             data_version: None,
             seen,
+            landmark: None,
         };
         let thread = thread::Builder::new()
             .name("countersign-sqlite-feed".to_owned())
@@ -137,6 +139,7 @@ struct FeedThread {
     data_version: Option<i64>,
     /// The last change that has been told.
     seen: i64,
+    landmark: Option<Landmark>,
 }
 
 impl FeedThread {
@@ -158,6 +161,9 @@ impl FeedThread {
                     tracing::error!(error = %failure, "the database cannot be read");
                 }
                 Ok(()) | Err(_) => {}
+            }
+            if self.alive.load(Ordering::Acquire) {
+                self.watchers.tell(Change::Listening);
             }
         }
     }
@@ -192,6 +198,7 @@ impl FeedThread {
                 if attachment.id() != self.database || last < self.seen {
                     self.database = attachment.id();
                     self.seen = last;
+                    self.landmark = None;
                     self.watchers.tell(Change::Everything);
                 }
                 attachment
@@ -202,6 +209,13 @@ impl FeedThread {
         let version = { version }.query_row([], |row| row.get(0))?;
         if self.data_version == Some(version) {
             return Ok(());
+        }
+        if let Some(landmark) = &self.landmark
+            && !landmark.stands(connection, self.seen)?
+        {
+            // Somebody copied a backup over the database: the numbers go on from elsewhere.
+            self.seen = last_change(connection)?;
+            self.watchers.tell(Change::Everything);
         }
         let mut statement = connection.prepare_cached(concat!(
             "SELECT countersign_change.id, origin, ",
@@ -223,8 +237,30 @@ impl FeedThread {
                 self.watchers.tell(rows::change(row, 2)?);
             }
         }
+        self.landmark = Some(Landmark::at(connection, self.seen)?);
         self.data_version = Some(version);
         Ok(())
+    }
+}
+
+/// When and by whom the last change was written that has been told: whether its number still means the
+/// same.
+#[derive(Debug, PartialEq, Eq)]
+struct Landmark(Option<(i64, i64)>);
+
+impl Landmark {
+    fn at(connection: &Connection, id: i64) -> Result<Self, Failure> {
+        let mut statement =
+            connection.prepare_cached("SELECT at, origin FROM countersign_change WHERE id = ?1")?;
+        let row = statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)));
+        Ok(Self(row.optional()?))
+    }
+
+    /// Whether the change of this number is still there as it was, unless it has grown old, and the
+    /// numbers have not gone back.
+    fn stands(&self, connection: &Connection, id: i64) -> Result<bool, Failure> {
+        let now = Self::at(connection, id)?;
+        Ok(now == *self || (now.0.is_none() && last_change(connection)? > id))
     }
 }
 

@@ -254,6 +254,7 @@ impl WriterThread {
                     .partition(|waiting| waiting.deadline <= now);
                 self.waiting = in_time;
                 refuse(late, &failure.into());
+                self.look_for_strangers();
                 return;
             }
             Err(Trouble::Undone(failure)) => {
@@ -273,7 +274,8 @@ impl WriterThread {
         let connection = &attachment.connection;
 
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        connection.busy_timeout(patience.unwrap_or_default())?;
+        // In slices: whoever holds the lock may be changing users.
+        connection.busy_timeout(patience.unwrap_or_default().min(feed::INTERVAL))?;
         let begun = run(connection, "BEGIN IMMEDIATE");
         begun.map_err(|failure| {
             if failure.is_busy() {
@@ -327,8 +329,13 @@ impl WriterThread {
     /// Looks whether another process has committed anything since the last time. Ours leave rows that
     /// the feed reads; other programs on the same tables leave none, and may have changed users.
     fn look_for_strangers(&mut self) {
-        let Some(attachment) = &self.attachment else {
+        let held = self.attachment.as_ref();
+        let Some(attachment) =
+            held.filter(|held| held.epoch == self.file.epoch() && held.is_in_place())
+        else {
+            // Nobody can tell.
             self.data_version = None;
+            self.watchers.tell(Change::UsersChanged);
             return;
         };
         let version: Option<i64> = attachment

@@ -67,7 +67,7 @@ pub(crate) async fn logout(
     }
     let scope = fields.finish(scope)?;
     let csrf_shown = csrf_shown(&headers);
-    state
+    let logged_out = state
         .auth
         .logout(Logout {
             scope,
@@ -76,6 +76,6 @@ pub(crate) async fn logout(
             csrf_shown,
         })
         .await?;
-    let cleared = cleared_cookies(cookies, scope != LogoutScope::Others);
+    let cleared = cleared_cookies(cookies, logged_out.cookie_is_dead);
     Ok((StatusCode::NO_CONTENT, cleared))
 }

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use countersign_core::error::AuthError;
 use countersign_core::session::{Session, SessionId};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -102,12 +102,18 @@ pub(crate) async fn list_sessions(
 pub(crate) async fn end_session(
     State(state): State<Arc<AppState>>,
     Authenticated(current): Authenticated,
+    headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     // What is not even text is no session either.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let id = id.ok_or(AuthError::NoSuchSession)?;
-    state.auth.end_own_session(&current, id).await?;
-    let cleared = cleared_cookies(&state.settings.cookies, id == current.session());
+    let cookies = &state.settings.cookies;
+    let refresh_token = cookies.presented_refresh(&headers)?;
+    let ended = state
+        .auth
+        .end_own_session(&current, id, refresh_token)
+        .await?;
+    let cleared = cleared_cookies(cookies, ended.cookie_is_dead);
     Ok((StatusCode::NO_CONTENT, cleared))
 }

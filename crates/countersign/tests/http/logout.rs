@@ -363,3 +363,39 @@ async fn reaching_further_shows_the_csrf_token_as_well() {
         goes_on(&device).await;
     }
 }
+
+#[tokio::test]
+async fn a_cookie_of_somebody_elses_session_is_left_alone() {
+    let (service, [ana, ..], bob) = three_devices().await;
+    // Ana's page in a browser in which Bob is signed in.
+    let mut mixed = bob.clone();
+    mixed.access_token.clone_from(&ana.access_token);
+    mixed.csrf_token.clone_from(&ana.csrf_token);
+    let call = mixed.post("/users/logout").with_token().with_cookies();
+    let answer = reaching(call.with_csrf(), "global").await;
+    let answer = answer.expect(StatusCode::NO_CONTENT);
+    assert!(answer.set_cookies().is_empty(), "Bob's cookie is his");
+    has_ended(&ana, "logout").await;
+    goes_on(&bob).await;
+
+    let again = service.signed_in("ana").await;
+    mixed.access_token.clone_from(&again.access_token);
+    mixed.csrf_token.clone_from(&again.csrf_token);
+    let path = format!("/users/sessions/{}", again.session_id());
+    let call = mixed.delete(&path).with_token().with_cookies().with_csrf();
+    let answer = call.send().await.expect(StatusCode::NO_CONTENT);
+    assert!(answer.set_cookies().is_empty(), "Bob's cookie is his");
+    has_ended(&again, "logout").await;
+    goes_on(&bob).await;
+}
+
+#[tokio::test]
+async fn a_dead_cookie_keeps_nobody_from_signing_out() {
+    let (_service, [ana, phone, _], _) = three_devices().await;
+    phone.clone().logout().await.expect(StatusCode::NO_CONTENT);
+    let mut mixed = ana.clone();
+    mixed.cookies.clone_from(&phone.cookies);
+    let call = mixed.post("/users/logout").with_token().with_cookies();
+    call.with_csrf().send().await.expect(StatusCode::NO_CONTENT);
+    has_ended(&ana, "logout").await;
+}

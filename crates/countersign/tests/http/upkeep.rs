@@ -182,3 +182,30 @@ async fn a_round_that_fails_is_made_up_for() {
     }
     assert_eq!(upkeep(&service).await, did(1, 0));
 }
+
+#[tokio::test]
+async fn a_clock_that_has_just_jumped_ends_and_removes_nothing() {
+    let (service, _, mut ana) = service_with_ana().await;
+    let signed_out = service.signed_in("ana").await;
+    signed_out
+        .clone()
+        .logout()
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    assert_eq!(upkeep(&service).await, did(0, 0));
+    // No time has passed; somebody has set the clock.
+    service.clock.set(SignedDuration::from_secs(60 * DAY));
+    for _ in 0..3 {
+        assert_eq!(upkeep(&service).await, did(0, 0));
+        service.later(60);
+    }
+    service.clock.set(SignedDuration::from_secs(-60 * DAY));
+    assert_eq!(upkeep(&service).await, did(0, 0));
+    ana.refresh().await.expect(StatusCode::OK);
+    signed_out.user().await.refused(401, "session_ended");
+    // A time that has stood for an hour is the time.
+    service.clock.set(SignedDuration::from_secs(60 * DAY));
+    assert_eq!(upkeep(&service).await, did(0, 0));
+    service.later(3_600);
+    assert_eq!(upkeep(&service).await, did(1, 1));
+}
