@@ -10,6 +10,7 @@ mod harness;
 mod help;
 mod listening;
 mod logs;
+mod nodes;
 mod reference;
 mod settings;
 mod stopping;

@@ -88,9 +88,40 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "cert.pem cannot be read",
         ),
         (
-            "database.url = \"postgres://u:CANARY@db/x\"",
+            "database.url = \"postgres://u:CANARY@db/x?sslmode=disable\"",
             "database.url",
-            "sqlite://countersign.db",
+            "verify-full",
+        ),
+        (
+            "database.url = \"postgres://u:CANARY@db\"",
+            "database.url",
+            "name the host and the database",
+        ),
+        (
+            "database.url = \"mysql://u:CANARY@db/x\"",
+            "database.url",
+            "postgres://",
+        ),
+        // Each node would make one of its own.
+        (
+            "database.url = \"postgres://u:CANARY@db/x\"",
+            "secrets.root_file",
+            "openssl rand -base64 32",
+        ),
+        (
+            "database.url = \"postgres://u:CANARY@db/x\"\ndatabase.pool_size = 0",
+            "database.pool_size",
+            "from 1 to 1000",
+        ),
+        (
+            "database.url = \"postgres://u:CANARY@db/x\"\ndatabase.listen_url = \"postgres://u:CANARY@db/x\"",
+            "database.listen_url",
+            "database.pooled",
+        ),
+        (
+            "database.pooled = true",
+            "database.pooled",
+            "leave this out",
         ),
         (
             "database.url = \"sqlite://:memory:\"",

@@ -121,6 +121,8 @@ fn take_own_parameters(url: &str) -> Result<(Cow<'_, str>, OwnParameters), Addre
         match name {
             "sslmode" => own.mode = Some(value.into_owned()),
             "sslrootcert" => own.root_certificate = Some(PathBuf::from(value.into_owned())),
+            // It has its place before the host, where those who hide it look.
+            "password" => return Err(AddressError::Malformed),
             _ => others.push(pair),
         }
     }

@@ -12,7 +12,7 @@ use countersign_core::store::{OpenOutcome, OpenSession, Rotation, Store};
 use countersign_core::user::{Email, NewUser, User, Username};
 use countersign_sql::{PostgresOptions, PostgresStore};
 use jiff::Timestamp;
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::server;
 
@@ -36,7 +36,7 @@ impl Database {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{count}", std::process::id());
         let at = |database: &str| format!("postgres://countersign@127.0.0.1:{port}/{database}");
-        server::ask(&at("postgres"), &format!("CREATE DATABASE {name}")).await;
+        ask(&at("postgres"), &format!("CREATE DATABASE {name}")).await;
         Self { url: at(&name) }
     }
 
@@ -62,13 +62,23 @@ impl Database {
 
     /// Asks it something, as anyone may: the first column of the rows.
     pub(crate) async fn ask(&self, sql: &str) -> Vec<String> {
-        let messages = server::ask(&self.url, sql).await;
+        let messages = ask(&self.url, sql).await;
         let rows = messages.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
             _ => None,
         });
         rows.collect()
     }
+}
+
+/// Asks a database something, as anyone may.
+pub(crate) async fn ask(url: &str, sql: &str) -> Vec<SimpleQueryMessage> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a server");
+    let attending = tokio::spawn(connection);
+    let answer = client.simple_query(sql).await.expect(sql);
+    drop(client);
+    let _ = attending.await;
+    answer
 }
 
 pub(crate) fn options(url: &str) -> PostgresOptions {

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Database, end_of, logout, open, opening, options, sign_in, signed_in_ana, start,
+    Database, ask, end_of, logout, open, opening, options, sign_in, signed_in_ana, start,
 };
-use crate::server::{self, Server};
+use crate::server::Server;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -115,7 +115,7 @@ async fn what_another_program_does_to_users_is_noticed() {
         let insert = "INSERT INTO auth_user (password, is_superuser, username, first_name,
                  last_name, email, is_staff, is_active, date_joined)
              VALUES ('!', false, gen_random_uuid()::text, '', '', '', false, true, now())";
-        server::ask(&url, insert).await;
+        ask(&url, insert).await;
         assert_eq!(told.next(SOON).await, Some(Change::UsersChanged));
     }
 }

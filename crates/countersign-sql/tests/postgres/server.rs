@@ -12,7 +12,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio_postgres::NoTls;
 
 pub(crate) const NEEDS: &str = "PostgreSQL's server programs (Debian's package postgresql)";
 
@@ -322,14 +321,4 @@ fn start_shared(place: &Path, port_file: &Path) {
         .process_group(0)
         .spawn()
         .expect("sh runs");
-}
-
-/// Asks a database something, as anyone may.
-pub(crate) async fn ask(url: &str, sql: &str) -> Vec<tokio_postgres::SimpleQueryMessage> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a server");
-    let attending = tokio::spawn(connection);
-    let answer = client.simple_query(sql).await.expect(sql);
-    drop(client);
-    let _ = attending.await;
-    answer
 }

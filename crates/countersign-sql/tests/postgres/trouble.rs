@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio_postgres::NoTls;
 
 use crate::harness::{
-    Database, assert_unavailable, end_of, eventually, logout, open, options, rotate, signed_in_ana,
+    Database, ask, assert_unavailable, end_of, eventually, logout, open, options, rotate,
+    signed_in_ana,
 };
 use crate::server::{self, Server};
 
@@ -98,7 +99,7 @@ async fn a_read_only_server_is_read() {
 
     let others = database.url().replace(&name, "postgres");
     let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
-    server::ask(&others, &reset).await;
+    ask(&others, &reset).await;
     database.ask(end_sessions).await;
     eventually("it is written", async || {
         rotate(&store, session.id, 0)
