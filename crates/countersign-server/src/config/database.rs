@@ -168,3 +168,25 @@ fn parse_file(url: &str) -> Result<PathBuf, String> {
     }
     Ok(PathBuf::from(path))
 }
+
+/// The settings whose value may hold a password.
+pub(super) const URLS: [&str; 2] = ["database.url", "database.listen_url"];
+
+/// Whether there is a password between `//` and `@`.
+pub(super) fn holds_password(url: &str) -> bool {
+    credentials(url).is_some_and(|(start, end)| url[start..end].contains(':'))
+}
+
+/// A database's address without what stands between `//` and `@`.
+pub(super) fn without_password(url: &str) -> String {
+    match credentials(url) {
+        Some((start, end)) => format!("{}(hidden){}", &url[..start], &url[end..]),
+        None => url.to_owned(),
+    }
+}
+
+/// Where they start and end.
+fn credentials(url: &str) -> Option<(usize, usize)> {
+    let (start, end) = (url.find("://")? + 3, url.rfind('@')?);
+    (start <= end && !url.starts_with("sqlite:")).then_some((start, end))
+}

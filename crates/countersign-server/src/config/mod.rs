@@ -49,7 +49,6 @@ pub(crate) use self::log::{LogFormat, LogSettings};
 use self::password::PasswordSection;
 pub(crate) use self::problems::Problems;
 pub(crate) use self::report::Report;
-use self::report::without_password;
 use self::revocations::RevocationsSection;
 use self::secrets::{RootSource, SecretsSection};
 use self::server::ServerSection;
@@ -117,7 +116,10 @@ impl Chosen {
             .iter()
             .find(|given| given.option == "--database")
         {
-            words.extend(["--database".to_owned(), without_password(&database.value)]);
+            words.extend([
+                "--database".to_owned(),
+                database::without_password(&database.value),
+            ]);
         }
         words.push(command.to_owned());
         words.join(" ")

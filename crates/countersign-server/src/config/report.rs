@@ -6,7 +6,7 @@ use countersign::HttpSettings;
 use countersign_core::auth::AuthSettings;
 use serde_json::{Map, Value, json};
 
-use super::database::DatabaseSettings;
+use super::database::{self, DatabaseSettings};
 use super::layers::{Layers, Source};
 use super::{RawSettings, keys};
 
@@ -55,8 +55,8 @@ impl Report {
                 .or_else(|| document.pointer(&pointer));
             let value = value.filter(|value| !value.is_null()).cloned();
             let source = layers.source(&key.path);
-            let shown = if ["database.url", "database.listen_url"].contains(&key.path.as_str()) {
-                value.map(|url| without_password(url.as_str().unwrap_or_default()).into())
+            let shown = if database::URLS.contains(&key.path.as_str()) {
+                value.map(|url| database::without_password(url.as_str().unwrap_or_default()).into())
             } else {
                 value
             };
@@ -122,15 +122,5 @@ impl Report {
             Value::Object(entry)
         };
         self.0.iter().map(entry).collect()
-    }
-}
-
-/// A database's address without what stands between `//` and `@`.
-pub(super) fn without_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(start), Some(end)) if start < end && !url.starts_with("sqlite:") => {
-            format!("{}://(hidden){}", &url[..start], &url[end..])
-        }
-        _ => url.to_owned(),
     }
 }

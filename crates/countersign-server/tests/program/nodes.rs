@@ -1,5 +1,8 @@
 //! Two services on one PostgreSQL: what one does holds on the other.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
 use crate::harness::{JSON, PASSWORD, Place, Reply, Service, login, send};
@@ -21,6 +24,8 @@ fn node(server: &Server, more: &str) -> Place {
     place.settings(&format!(
         "database.url = \"{url}\"\ntokens.issuer = \"http://auth.test\"\n{more}"
     ));
+    let owner_alone = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(place.path("countersign.toml"), owner_alone).unwrap();
     place
 }
 

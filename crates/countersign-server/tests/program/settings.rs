@@ -592,20 +592,33 @@ fn check_text(place: &Place, text: &str) -> Said {
 
 #[test]
 fn a_settings_file_with_a_secret_is_for_its_owner_alone() {
-    let place = Place::new();
-    place.settings("secrets.root = \"m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM\"");
-    let allow = |mode| {
-        let permissions = fs::Permissions::from_mode(mode);
-        fs::set_permissions(place.path("countersign.toml"), permissions).unwrap();
-        place.run(&["config", "check"])
-    };
-    let said = allow(0o644);
-    assert_eq!(said.status, Some(78), "{said:?}");
-    assert!(
-        said.stderr.contains("chmod 600 countersign.toml"),
-        "{said:?}"
-    );
-    assert_eq!(allow(0o600).status, Some(0));
+    let root = "secrets.root = \"m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM\"";
+    let database = "database.url = \"postgres://u:CANARY@localhost/d\"";
+    for (secret, elsewhere) in [
+        (root, ("NOTHING", "")),
+        (
+            database,
+            (
+                "COUNTERSIGN_SECRET",
+                "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM",
+            ),
+        ),
+    ] {
+        let place = Place::new();
+        place.settings(secret);
+        let allow = |mode| {
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(place.path("countersign.toml"), permissions).unwrap();
+            place.run_with(&[elsewhere], &["config", "check"])
+        };
+        let said = allow(0o644);
+        assert_eq!(said.status, Some(78), "{said:?}");
+        assert!(
+            said.stderr.contains("chmod 600 countersign.toml"),
+            "{said:?}"
+        );
+        assert_eq!(allow(0o600).status, Some(0));
+    }
 }
 
 #[test]
