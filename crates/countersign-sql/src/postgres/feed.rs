@@ -73,6 +73,7 @@ impl Feed {
             hearing,
             users_every,
             users_doubted: Instant::now(),
+            is_news: false,
             watchers,
             origins,
             alive: Arc::clone(&alive),
@@ -203,6 +204,8 @@ struct FeedTask {
     hearing: Hearing,
     users_every: Duration,
     users_doubted: Instant,
+    /// Whether anybody has committed anything since.
+    is_news: bool,
     watchers: Arc<Watchers>,
     origins: Arc<Origins>,
     alive: Arc<AtomicBool>,
@@ -251,7 +254,9 @@ impl FeedTask {
     async fn beat(&mut self, ears: &mut Ears) -> Result<(), Failure> {
         let beat = in_time(ears.beat()).await?;
         self.clock.correct(beat.told, beat.asked, beat.took);
-        if beat.is_news && self.users_doubted.elapsed() >= self.users_every {
+        self.is_news |= beat.is_news;
+        if self.is_news && self.users_doubted.elapsed() >= self.users_every {
+            self.is_news = false;
             self.users_doubted = Instant::now();
             self.watchers.tell(Change::UsersChanged);
         }

@@ -112,6 +112,7 @@ impl Connector {
             prepares: self.prepares,
             statements: RwLock::default(),
             in_transaction: AtomicBool::new(false),
+            was_cancelled: AtomicBool::new(false),
             origin: self.origins.give(),
         })
     }
@@ -161,7 +162,10 @@ impl Manager for Connector {
     }
 
     async fn recycle(&self, link: &mut Link, _: &Metrics) -> RecycleResult<Failure> {
-        if link.client.is_closed() || link.in_transaction.load(Ordering::Relaxed) {
+        let is_spoilt = [&link.in_transaction, &link.was_cancelled]
+            .iter()
+            .any(|flag| flag.load(Ordering::Relaxed));
+        if link.client.is_closed() || is_spoilt {
             return Err(RecycleError::message("it is of no use any more"));
         }
         Ok(())
@@ -175,6 +179,8 @@ pub(super) struct Link {
     prepares: bool,
     statements: RwLock<HashMap<&'static str, Statement>>,
     in_transaction: AtomicBool,
+    /// Whether a request to cancel may still be on its way, and would hit whatever comes next.
+    was_cancelled: AtomicBool,
     /// What this connection's rows in the change feed carry.
     pub(super) origin: i64,
 }
@@ -292,8 +298,9 @@ impl Link {
         Ok(())
     }
 
-    /// Asks the server to give up what this connection runs.
+    /// Asks the server to give up what this connection runs, which is the last that it runs.
     pub(super) async fn cancel(&self) {
+        self.was_cancelled.store(true, Ordering::Relaxed);
         let token = self.client.cancel_token();
         let cancelling = async {
             match &self.tls {

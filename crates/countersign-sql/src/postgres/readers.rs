@@ -17,7 +17,6 @@ const SHARED: usize = 2;
 pub(super) struct Readers {
     connector: Connector,
     slots: [Slot; SHARED],
-    next: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -25,6 +24,17 @@ struct Slot {
     link: Mutex<Option<Arc<Link>>>,
     /// Held by the one who connects, so that the others need not.
     connecting: tokio::sync::Mutex<()>,
+    /// How many reads are waiting for an answer.
+    waiting: AtomicUsize,
+}
+
+/// A read that is waiting for an answer.
+struct Waiting<'slot>(&'slot AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Slot {
@@ -57,8 +67,20 @@ impl Readers {
         Self {
             connector,
             slots: Default::default(),
-            next: AtomicUsize::new(0),
         }
+    }
+
+    /// The first one while few are waiting: it is warm.
+    fn least_busy(&self) -> &Slot {
+        let [first, others @ ..] = &self.slots;
+        let waiting = |slot: &Slot| slot.waiting.load(Ordering::Relaxed);
+        others.iter().fold(first, |least, slot| {
+            if waiting(slot) < waiting(least) {
+                slot
+            } else {
+                least
+            }
+        })
     }
 
     /// The rows that a statement gives.
@@ -68,7 +90,9 @@ impl Readers {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
         let limit = self.connector.timeout();
-        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % SHARED];
+        let slot = self.least_busy();
+        slot.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&slot.waiting);
         let reading = async {
             let link = slot.connected(&self.connector).await?;
             let read = link.query(sql, parameters).await;

@@ -8,10 +8,11 @@ use countersign_core::session::{EndReason, EndedBy, EndedSession};
 use countersign_core::store::{
     AccountChange, AccountChangeKind, Change, EndedAt, Listener, OpenSession, SessionQuery, Store,
 };
-use countersign_core::user::{ProfileChange, User};
+use countersign_core::user::{ProfileChange, User, UserId};
 use countersign_sql::PostgresStore;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tokio_postgres::NoTls;
 
 use crate::harness::{
     Database, ask, end_of, logout, open, opening, options, sign_in, signed_in_ana, start,
@@ -97,6 +98,32 @@ async fn nothing_is_lost_of_what_many_do_at_once() {
     }
 }
 
+/// Whoever looks cannot go by the rows' numbers: one that was written first may be committed last.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL's server programs"]
+async fn what_was_written_first_and_committed_last_is_found_by_those_who_look() {
+    let database = Database::new().await;
+    let store = open(&database.options().pooled(true)).await;
+    let mut told = Listener::of(&store);
+    let (slow, connection) = tokio_postgres::connect(database.url(), NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let write = |number: u32| {
+        format!("INSERT INTO countersign_change (origin, said) VALUES (0, 'user_changed {number}')")
+    };
+    slow.batch_execute(&format!("BEGIN; {}", write(1)))
+        .await
+        .unwrap();
+    database.ask(&write(2)).await;
+    assert_eq!(told.next(SOON).await, Some(Change::UserChanged(UserId(2))));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    slow.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(told.next(SOON).await, Some(Change::UserChanged(UserId(1))));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(told.heard(), [], "it was told twice");
+}
+
 /// No trigger of ours is on Django's table.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL's server programs"]
@@ -105,7 +132,7 @@ async fn what_another_program_does_to_users_is_noticed() {
     let server = Server::new();
     let url = server.url("postgres");
     for pooled in [false, true] {
-        let options = options(&url).users_age(Duration::from_secs(1));
+        let options = options(&url).users_age(Duration::from_secs(3));
         let store = open(&options.pooled(pooled)).await;
         let mut told = Listener::of(&store);
         // What opening it wrote is noticed by now.
@@ -115,8 +142,11 @@ async fn what_another_program_does_to_users_is_noticed() {
         let insert = "INSERT INTO auth_user (password, is_superuser, username, first_name,
                  last_name, email, is_staff, is_active, date_joined)
              VALUES ('!', false, gen_random_uuid()::text, '', '', '', false, true, now())";
-        ask(&url, insert).await;
-        assert_eq!(told.next(SOON).await, Some(Change::UsersChanged));
+        // The second one so soon that it must wait for its turn.
+        for _ in 0..2 {
+            ask(&url, insert).await;
+            assert_eq!(told.next(SOON).await, Some(Change::UsersChanged));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -267,8 +267,7 @@ fn join_shared() -> (u16, File) {
         .expect("a lock");
     loop {
         lock.lock_shared().expect("a lock");
-        let port = fs::read_to_string(&port_file).ok();
-        if let Some(port) = port.and_then(|text| text.parse().ok()) {
+        if let Some(port) = running(&port_file) {
             return (port, lock);
         }
         lock.unlock().expect("it is locked");
@@ -279,12 +278,19 @@ fn join_shared() -> (u16, File) {
     }
 }
 
+/// The port in the file, if somebody listens there: the machine may have been switched off.
+fn running(port_file: &Path) -> Option<u16> {
+    let port = fs::read_to_string(port_file).ok()?.parse().ok()?;
+    let address = (Ipv4Addr::LOCALHOST, port);
+    TcpStream::connect(address).ok().map(|_| port)
+}
+
 #[expect(
     clippy::zombie_processes,
     reason = "the server outlives this process, and the guardian ends it"
 )]
 fn start_shared(place: &Path, port_file: &Path) {
-    if port_file.exists() {
+    if running(port_file).is_some() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory").keep();
