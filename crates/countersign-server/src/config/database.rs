@@ -100,6 +100,17 @@ impl DatabaseSection {
         DatabaseSettings::Sqlite(SqliteOptions::new(file).timeout(timeout))
     }
 
+    /// Of a URL on the command line, which everybody on the machine can read.
+    pub(crate) fn refuse_password(&self, problems: &mut Problems) {
+        if holds_password(&self.url) {
+            problems.add(
+                "database.url",
+                "others on this machine can read a password on the command line: give the URL in \
+                 COUNTERSIGN_DATABASE__URL or in the settings file",
+            );
+        }
+    }
+
     fn check_postgres(&self, timeout: Duration, problems: &mut Problems) -> DatabaseSettings {
         let mut options = match PostgresOptions::new(&self.url) {
             Ok(options) => options.timeout(timeout).pooled(self.pooled),

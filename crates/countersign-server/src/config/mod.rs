@@ -168,6 +168,9 @@ impl Settings {
     ) -> Self {
         let server = raw.server.check(problems);
         let database = raw.database.check(problems);
+        if matches!(layers.source("database.url"), Source::CommandLine(_)) {
+            raw.database.refuse_password(problems);
+        }
         let root = raw.secrets.check(problems);
         refuse_missing_root(&database, &root, problems);
         let tokens = raw.tokens.check(&server.public_url, problems, warnings);

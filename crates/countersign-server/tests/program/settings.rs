@@ -622,6 +622,31 @@ fn a_settings_file_with_a_secret_is_for_its_owner_alone() {
 }
 
 #[test]
+fn a_password_on_the_command_line_is_refused_and_not_repeated() {
+    let place = Place::new();
+    let secret = (
+        "COUNTERSIGN_SECRET",
+        "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM",
+    );
+    let url = "postgres://u:CANARY@localhost/d";
+    let said = place.run_with(&[secret], &["--database", url, "config", "check"]);
+    assert_eq!(said.status, Some(78), "{said:?}");
+    assert!(
+        said.stderr.contains("COUNTERSIGN_DATABASE__URL"),
+        "{said:?}"
+    );
+    assert!(!format!("{said:?}").contains("CANARY"), "{said:?}");
+    let variables = [secret, ("COUNTERSIGN_DATABASE__URL", url)];
+    let said = place.run_with(&variables, &["config", "show"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(
+        said.stdout.contains("postgres://(hidden)@localhost/d"),
+        "{said:?}"
+    );
+    assert!(!format!("{said:?}").contains("CANARY"), "{said:?}");
+}
+
+#[test]
 fn two_variables_for_one_setting_contradict_each_other() {
     let place = Place::new();
     let secret = "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM";
