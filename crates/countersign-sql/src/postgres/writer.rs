@@ -148,18 +148,23 @@ impl Writer {
         if let Ok(done) = timeout_at(deadline, &mut transition).await {
             return done;
         }
-        // The caller has been told that it is late. Whether it comes about after all decides what
-        // the watchers are told.
+        // The caller has been told that nobody knows, and so must the watchers be.
+        self.tell_unknown(link);
         link.cancel().await;
         timeout(GIVING_UP, transition)
             .await
             .unwrap_or(Err(Failure::Late(self.timeout)))
     }
 
+    /// What this connection has done may be read anew, and what it does yet is heard as others' is.
+    fn tell_unknown(&self, link: &Link) {
+        self.origins.disown(link.origin);
+        self.watchers.tell(Change::Everything);
+    }
+
     fn let_go(&self, link: Object<Connector>, failure: &Failure) {
         if failure.leaves_unknown() {
-            self.origins.disown(link.origin);
-            self.watchers.tell(Change::Everything);
+            self.tell_unknown(&link);
         }
         if !failure.spares_the_connection() {
             drop(Object::take(link));

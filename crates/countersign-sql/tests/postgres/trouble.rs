@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use countersign_core::session::EndReason;
 use countersign_core::store::{Change, Listener, Store};
 use countersign_sql::PostgresStore;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_postgres::NoTls;
@@ -167,53 +168,60 @@ async fn a_lock_is_waited_for_as_long_as_told_and_nothing_is_done_later() {
     }
 }
 
-/// The way to a server, which can fall silent.
+/// What gets lost on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lost {
+    Nothing,
+    Answers,
+    Everything,
+}
+
+/// The way to a server, on which things can get lost until it is mended.
 struct Way {
     url: String,
-    silent: watch::Sender<bool>,
+    lost: watch::Sender<Lost>,
 }
 
 impl Way {
     async fn to(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("the way is there");
-        let port = listener.local_addr().expect("the way is there").port();
-        let (before, database) = url.rsplit_once('/').expect("the way is there");
-        let (before, behind) = before.rsplit_once(':').expect("the way is there");
-        let behind: u16 = behind.parse().expect("the way is there");
-        let (silent, is_silent) = watch::channel(false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let (before, database) = url.rsplit_once('/').expect("a URL");
+        let (before, behind) = before.rsplit_once(':').expect("a URL");
+        let behind: u16 = behind.parse().expect("a port");
+        let (lost, now_lost) = watch::channel(Lost::Nothing);
         tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut is_silent = is_silent.clone();
-                tokio::spawn(async move {
-                    let mut far = TcpStream::connect(("127.0.0.1", behind))
-                        .await
-                        .expect("the way is there");
-                    loop {
-                        is_silent
-                            .wait_for(|silent| !silent)
-                            .await
-                            .expect("the way is there");
-                        tokio::select! {
-                            ended = copy_bidirectional(&mut near, &mut far) => {
-                                let _ = ended;
-                                return;
-                            }
-                            _ = is_silent.wait_for(|silent| *silent) => {}
-                        }
-                    }
-                });
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(("127.0.0.1", behind)).await;
+                let (near, far) = (near.into_split(), far.expect("a server").into_split());
+                tokio::spawn(carry(near.0, far.1, Lost::Everything, now_lost.clone()));
+                tokio::spawn(carry(far.0, near.1, Lost::Answers, now_lost.clone()));
             }
         });
         Self {
             url: format!("{before}:{port}/{database}"),
-            silent,
+            lost,
         }
     }
 
-    fn is_silent(&self, silent: bool) {
-        self.silent.send_replace(silent);
+    fn loses(&self, lost: Lost) {
+        self.lost.send_replace(lost);
+    }
+}
+
+/// Carries bytes one way, while less than this is lost.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    stops_at: Lost,
+    mut now_lost: watch::Receiver<Lost>,
+) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let mended = now_lost.wait_for(|lost| *lost < stops_at).await.is_ok();
+        if !mended || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -227,7 +235,7 @@ async fn a_silent_network_is_noticed_and_answered_in_time() {
     let (_, session) = signed_in_ana(&store).await;
     let mut listener = Listener::of(&store);
 
-    way.is_silent(true);
+    way.loses(Lost::Everything);
     let asked = Instant::now();
     assert_unavailable(&store.find_session(session.id).await);
     assert_unavailable(&store.end_session(session.id, logout()).await);
@@ -236,11 +244,42 @@ async fn a_silent_network_is_noticed_and_answered_in_time() {
     // Nobody knows whether the session has been ended.
     heard(&mut listener, Change::Everything).await;
 
-    way.is_silent(false);
+    way.loses(Lost::Nothing);
     heard(&mut listener, Change::HeardAgain).await;
     assert!(store.find_session(session.id).await.unwrap().is_some());
     store.end_session(session.id, logout()).await.unwrap();
     assert_eq!(end_of(&store, session.id).await, Some(EndReason::Logout));
+}
+
+/// What listens hears of it as of one's own, which is passed over; then it turns out that nobody was
+/// told.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL's server programs"]
+async fn a_commit_whose_answer_is_lost_makes_the_node_read_anew() {
+    let database = Database::new().await;
+    let way = Way::to(database.url()).await;
+    let options = options(&way.url)
+        .timeout(Duration::from_millis(800))
+        .pooled(true);
+    let store = open(&options.listen_url(database.url()).unwrap()).await;
+    let (_, session) = signed_in_ana(&store).await;
+    let mut listener = Listener::of(&store);
+
+    way.loses(Lost::Answers);
+    assert_unavailable(&store.end_session(session.id, logout()).await);
+    let ended = format!(
+        "SELECT end_reason FROM countersign_session WHERE id = '{}'",
+        session.id
+    );
+    assert_eq!(database.ask(&ended).await, ["logout"]);
+    heard(&mut listener, Change::Everything).await;
+
+    way.loses(Lost::Nothing);
+    eventually("it is read", async || {
+        store.find_session(session.id).await.is_ok()
+    })
+    .await;
+    assert!(!store.end_session(session.id, logout()).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
