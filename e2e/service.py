@@ -72,7 +72,7 @@ class Service:
         return {**outside, **self.settings, **more}
 
     def run(self, *arguments, stdin="", **environment):
-        """Runs one command of the program to its end."""
+        """Runs one command of the program to its end; what it printed."""
         done = subprocess.run(
             [BINARY, *arguments],
             cwd=self.directory,
@@ -86,6 +86,7 @@ class Service:
             log.write(done.stdout + done.stderr)
         if done.returncode != 0:
             raise RuntimeError(f"countersign {' '.join(arguments)} failed:\n{done.stderr}")
+        return done.stdout
 
     def create_superuser(self, username, password):
         self.must_not_log(password)

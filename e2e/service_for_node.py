@@ -1,8 +1,10 @@
-"""Attends to a service on behalf of a Node test: `service_for_node.py NAME ORIGIN...`.
+"""Attends to a service on behalf of a Node test: `service_for_node.py NAME SURROUNDINGS`.
 
-Prints one line of JSON when the service is ready. Each line it is sent is a secret, as JSON text, that
-the service must not log. When its input ends, be it that the test is done or has died, it stops the
-service, and fails if the log has told a secret.
+The surroundings are JSON: `{"origins": [...], "settings": {"COUNTERSIGN_…": ...}}`. It prints one line of
+JSON when the service is ready. Each line that it is sent is JSON too: a text is a secret that the service
+must not log; a list is a command of the program, and what that printed is printed as one line of JSON.
+When its input ends, be it that the test is done or has died, it stops the service, and fails if the log
+has told a secret.
 """
 
 import json
@@ -13,14 +15,20 @@ from service import Service
 USERS = {"ana": "correct horse battery staple", "bob": "blue/umbrella+of&bob"}
 
 
-def main(name, *origins):
-    with Service.on_free_ports(name, origins=origins) as service:
+def main(name, surroundings):
+    surroundings = json.loads(surroundings)
+    settings = surroundings["settings"]
+    with Service.on_free_ports(name, surroundings["origins"], **settings) as service:
         service.create_superuser("ana", USERS["ana"])
         service.add_user("bob", USERS["bob"])
         service.start()
         print(json.dumps({"url": service.url, "passwords": USERS}), flush=True)
         for line in sys.stdin:
-            service.must_not_log(json.loads(line))
+            match json.loads(line):
+                case list(command):
+                    print(json.dumps(service.run(*command)), flush=True)
+                case secret:
+                    service.must_not_log(secret)
         ended = service.stop()
         if ended != 0:
             sys.exit(f"the service ended with {ended}")

@@ -20,7 +20,7 @@ let app, service, browser;
 
 before(async () => {
   app = await serveApp();
-  service = await startService("axios", app.origin);
+  service = await startService("axios", { origins: [app.origin] });
   browser = await startChromium();
 });
 

@@ -27,13 +27,15 @@ const CHROMIUM_FLAGS = [
 ];
 
 /** The service on free ports, with users ana and bob. `stop()` fails if its log has told a secret. */
-export async function startService(name, ...origins) {
-  const attendant = spawn("python3", [here("../service_for_node.py"), name, ...origins], {
+export async function startService(name, { origins = [], settings = {} } = {}) {
+  const attendant = spawn("python3", [here("../service_for_node.py"), name, JSON.stringify({ origins, settings })], {
     stdio: ["pipe", "pipe", "inherit"],
   });
+  const tell = (something) => attendant.stdin.write(`${JSON.stringify(something)}\n`);
+  const lines = createInterface(attendant.stdout);
   const ended = once(attendant, "exit");
   const [ready] = await Promise.race([
-    once(createInterface(attendant.stdout), "line"),
+    once(lines, "line"),
     ended.then(() => Promise.reject(new Error("the service did not start"))),
   ]);
   const { url, passwords } = JSON.parse(ready);
@@ -43,7 +45,17 @@ export async function startService(name, ...origins) {
     users: Object.fromEntries(
       Object.entries(passwords).map(([username, password]) => [username, { username, password }]),
     ),
-    mustNotLog: (secret) => attendant.stdin.write(`${JSON.stringify(secret)}\n`),
+    mustNotLog: tell,
+    /** Runs a command of the program beside the service, one at a time; what it printed. */
+    async run(...command) {
+      const printed = once(lines, "line");
+      tell(command);
+      const [line] = await Promise.race([
+        printed,
+        ended.then(() => Promise.reject(new Error(`countersign ${command.join(" ")} failed`))),
+      ]);
+      return JSON.parse(line);
+    },
     /** A reading of an answer that may still find secrets: the log is not searched before it is done. */
     awaits(reading) {
       readings.add(reading);
@@ -123,6 +135,24 @@ async function noteSecrets(response, service) {
   if (!/^application\/json/.test(headers["content-type"] ?? "")) return;
   const body = await response.json().catch(() => ({}));
   for (const name of ["access_token", "csrf_token"]) if (body[name]) service.mustNotLog(body[name]);
+}
+
+/** Calls the API at `url` as the code of the README would, with what its page has in memory. */
+export function callApi(tab, url, method, path, { body, headers = {} } = {}) {
+  return tab.evaluate(
+    async ([address, method, body, headers]) => {
+      const shown = { "X-CSRFToken": csrf, ...(access && { Authorization: `Bearer ${access}` }) };
+      const answer = await fetch(address, {
+        method,
+        credentials: "include",
+        headers: { ...shown, ...(body && { "Content-Type": "application/json" }), ...headers },
+        body: body && JSON.stringify(body),
+      });
+      const text = await answer.text();
+      return { status: answer.status, body: text ? JSON.parse(text) : null };
+    },
+    [url + path, method, body, headers],
+  );
 }
 
 /** The value of a cookie as the browser keeps it, HttpOnly or not. */

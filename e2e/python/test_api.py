@@ -4,21 +4,13 @@ import base64
 import hashlib
 import http.client
 import re
-import sys
 import time
-from pathlib import Path
 
 import jwt
 import pytest
 import requests
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from service import Service  # noqa: E402
-
-APP = "http://localhost:3000"
-STRANGER = "https://evil.example"
-ANA = {"username": "ana", "password": "correct horse battery staple"}
-BOB = {"username": "bob", "password": "blue/umbrella+of&bob"}
+from client import ANA, APP, BOB, STRANGER, Page, Service, refused, still_signed_in, with_cookies
 
 
 @pytest.fixture(scope="module")
@@ -36,57 +28,6 @@ def service():
         assert service.leaked() == []
 
 
-class Page(requests.Session):
-    """A page of the app: keeps its two tokens in memory and its cookies in the jar.
-
-    Every token that it sends or gets is one that the service must not log.
-    """
-
-    def __init__(self, service):
-        super().__init__()
-        self.service = service
-        self.headers["Origin"] = APP
-        self.access = self.csrf = None
-        self.hooks["response"].append(self.remember_secrets)
-
-    def remember_secrets(self, answer, **_):
-        if answer.headers.get("Content-Type", "").startswith("application/json"):
-            body = answer.json()
-            for name in ("access_token", "csrf_token"):
-                if name in body:
-                    self.service.must_not_log(body[name])
-        for cookie in answer.cookies:
-            self.service.must_not_log(cookie.value)
-        for pair in answer.request.headers.get("Cookie", "").split("; "):
-            self.service.must_not_log(pair.partition("=")[2])
-        self.service.must_not_log(answer.request.headers.get("Authorization", "").partition(" ")[2])
-
-    def call(self, method, path, csrf=True, **options):
-        """Calls the API, showing what the page has; options and headers given go first."""
-        shown = {}
-        if self.access and path == "/users/user":
-            shown["Authorization"] = f"Bearer {self.access}"
-        if csrf and self.csrf and method != "GET":
-            shown["X-CSRFToken"] = self.csrf
-        headers = {**shown, **options.pop("headers", {})}
-        return self.request(method, self.service.url + path, headers=headers, timeout=30, **options)
-
-    def sign_in(self, **body):
-        return self.take(self.call("POST", "/users/login", **(body or {"json": ANA})))
-
-    def refresh(self):
-        return self.take(self.call("POST", "/users/refresh_token"))
-
-    def take(self, answer):
-        if answer.ok:
-            self.access, self.csrf = answer.json()["access_token"], answer.json()["csrf_token"]
-        return answer
-
-    @property
-    def refresh_token(self):
-        return self.cookies["refreshtoken"]
-
-
 @pytest.fixture
 def page(service):
     """A page where ana has signed in."""
@@ -100,23 +41,6 @@ def bobs_page(service):
     page = Page(service)
     assert page.sign_in(json=BOB).status_code == 200
     return page
-
-
-def with_cookies(**cookies):
-    """Exactly these cookies, whatever is in the jar."""
-    return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
-
-
-def refused(answer, status, code):
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = answer.json()
-    assert (answer.status_code, problem["code"]) == (status, code)
-    assert problem["status"] == status
-    return problem
-
-
-def still_signed_in(page):
-    return page.call("GET", "/users/user").ok and page.refresh().ok
 
 
 def sha256_base64url(text):

@@ -227,6 +227,15 @@ impl Session {
         saturating_add(self.opened_at, limits.absolute)
     }
 
+    /// An end of this session: never before it was last rotated, or the end would be forgotten before
+    /// the last token of a session that was used while the clock was ahead.
+    pub fn end_at(&self, end: SessionEnd) -> SessionEnd {
+        SessionEnd {
+            at: end.at.max(self.rotated_at),
+            ..end
+        }
+    }
+
     /// Why the session can no longer be used, if it cannot.
     pub fn ended(&self, now: Timestamp, limits: &SessionLimits) -> Option<EndReason> {
         match self.end {

@@ -219,7 +219,7 @@ pub(crate) enum Session {
         #[arg(long)]
         json: bool,
     },
-    /// End sessions: their tokens are refused from the next request on
+    /// End sessions: a running service refuses their tokens within 250 ms
     End(EndSession),
 }
 
@@ -251,9 +251,10 @@ pub(crate) enum Keys {
         #[arg(long)]
         now: bool,
     },
-    /// Take the trust from a key: its tokens are refused at once
+    /// Take the trust from a key: a running service refuses its tokens within 250 ms
     Revoke {
         /// The key, as `keys list` names it
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }

@@ -143,9 +143,9 @@ fn lost_root(file: &Path, database: &DatabaseSettings) -> Failure {
         format!(
             "{} does not exist, and {} holds signing keys that are sealed under the secret that was \
              in it: restore that file from its backup, or give the same secret in \
-             COUNTERSIGN_SECRET. If the secret is lost for good, delete the rows of \
-             countersign_signing_key; the next start then makes a new secret and new keys, and \
-             everybody signs in again",
+             COUNTERSIGN_SECRET. To replace the secret, name the old one in secrets.previous. If the \
+             secret is lost for good, delete the rows of countersign_signing_key; the next start then \
+             makes a new secret and new keys, and everybody signs in again",
             file.display(),
             database
         ),

@@ -162,6 +162,93 @@ fn child_that_opens() {
     SqliteStore::open(&options).unwrap();
 }
 
+/// Where a migration is interrupted: at its beginning, and after each tenth of the time it takes.
+const TENTHS: u32 = 10;
+
+#[test]
+fn a_migration_that_is_killed_half_way_is_done_whole_by_the_next_two() {
+    let old = Place::new();
+    let stranger = old.of_the_first_version();
+    // So many that it takes its time.
+    stranger
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+             INSERT INTO countersign_session
+             SELECT randomblob(16), 7, i % 5, 1795341600000, 1795341660000, 1, NULL, NULL,
+                    CASE i % 2 WHEN 0 THEN 1795341660000 + i END,
+                    CASE i % 2 WHEN 0 THEN 'logout' END, CASE i % 2 WHEN 0 THEN 'user:7' END
+             FROM n;
+             PRAGMA wal_checkpoint(TRUNCATE);",
+        )
+        .unwrap();
+    drop(stranger);
+    let undisturbed = kill_migration_of(&old, Duration::from_mins(1)).took;
+
+    let mut interrupted = 0;
+    for tenth in 0..TENTHS {
+        let killed = kill_migration_of(&old, undisturbed * tenth / TENTHS);
+        let place = killed.place;
+        let versions = SqliteStore::schema_versions(&place.options()).unwrap();
+        assert!([1, 2].contains(&versions.current), "{versions:?}");
+        interrupted += u32::from(versions.is_pending());
+
+        let both = [(); 2].map(|()| child("child_that_opens", &place));
+        for mut child in both {
+            assert!(child.wait().unwrap().success());
+        }
+        let versions = SqliteStore::schema_versions(&place.options()).unwrap();
+        assert!(!versions.is_pending(), "{versions:?}");
+        let stranger = place.stranger();
+        let count = |what: &str| -> i64 { stranger.query_row(what, [], |row| row.get(0)).unwrap() };
+        let sessions = "SELECT count(*) FROM countersign_session WHERE user_id = 7";
+        assert_eq!(count(sessions), 100_001);
+        let ended = "SELECT count(*) FROM countersign_session WHERE ended_at IS NOT NULL";
+        assert_eq!(count(ended), 50_000);
+        let verdict: String = stranger
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(verdict, "ok");
+    }
+    assert!(interrupted > 0, "no kill came in time");
+}
+
+struct KilledMigration {
+    place: Place,
+    /// How long it went on.
+    took: Duration,
+}
+
+/// Has a process migrate a copy of a database, and kills it so long after it has begun, unless it has
+/// come to its end.
+fn kill_migration_of(old: &Place, after: Duration) -> KilledMigration {
+    let place = Place::new();
+    fs::copy(old.path(), place.path()).expect("there is room");
+    let stranger = place.stranger();
+    stranger
+        .busy_timeout(Duration::ZERO)
+        .expect("a connection takes it");
+    let mut migrating = child("child_that_opens", &place);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Who migrates holds the lock all the time.
+    while stranger.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
+        assert!(Instant::now() < deadline, "it never began");
+    }
+    let began = Instant::now();
+    while began.elapsed() < after
+        && migrating
+            .try_wait()
+            .expect("it is a child of ours")
+            .is_none()
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = began.elapsed();
+    migrating.kill().expect("it is a child of ours");
+    migrating.wait().expect("it is a child of ours");
+    KilledMigration { place, took }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill() {
     for round in 0..5 {

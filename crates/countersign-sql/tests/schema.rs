@@ -59,27 +59,7 @@ fn the_version_is_told_and_nothing_is_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_the_first_version_keeps_its_sessions_and_keys() {
     let place = Place::new();
-    let first = include_str!("../src/sqlite/migrations/0001_initial.sql");
-    let stranger = place.stranger();
-    stranger.execute_batch(first).unwrap();
-    stranger
-        .execute_batch(
-            "CREATE TABLE countersign_meta (
-                 singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1),
-                 schema_version INTEGER NOT NULL,
-                 created_at INTEGER NOT NULL,
-                 checked_at INTEGER NOT NULL);
-             INSERT INTO countersign_meta VALUES (1, 1, 0, 0);
-             INSERT INTO auth_user VALUES
-                 (7, '!', NULL, 0, 'ana', '', '', 0, 1, '2026-11-22 10:00:00', '');
-             INSERT INTO countersign_session VALUES
-                 (x'0199c0de7b1c700080000123456789ab', 7, 3, 1795341600000, 1795341660000, 1, NULL,
-                  NULL, NULL, NULL, NULL);
-             INSERT INTO countersign_signing_key VALUES
-                 (1, 'kid', 'ES256', 'current', x'01', 1795341600000);",
-        )
-        .unwrap();
-    drop(stranger);
+    drop(place.of_the_first_version());
     let store = place.open();
     let session = "0199c0de-7b1c-7000-8000-0123456789ab".parse().unwrap();
     let (session, user) = store.find_session(session).await.unwrap().unwrap();

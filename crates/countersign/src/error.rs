@@ -23,6 +23,8 @@ pub(crate) enum ApiError {
     Auth(AuthError),
     /// The request could not be understood.
     Malformed(Cow<'static, str>),
+    /// No token for the revocation feed, or a wrong one, where one is needed.
+    FeedTokenMissing,
     /// No refresh cookie where one is needed.
     RefreshMissing,
     /// A browser asks on behalf of a page that is neither ours nor listed.
@@ -111,9 +113,9 @@ error_codes! {
     ValidationFailed "validation_failed" BAD_REQUEST "Some fields cannot be accepted"
         "Show `errors` beside their fields and let the person correct them.";
     CredentialsMissing "credentials_missing" UNAUTHORIZED "An access token is needed"
-        "Send `Authorization: Bearer` with the access token; without one, refresh or sign in.";
-    InvalidCredentials "invalid_credentials" UNAUTHORIZED "Username or password is wrong"
-        "Let the person try again.";
+        "Send `Authorization: Bearer` with the access token; without one, refresh or sign in. For the revocation feed: with its own token.";
+    InvalidCredentials "invalid_credentials" UNAUTHORIZED "The credentials are wrong"
+        "Let the person try again; `detail` says what was wrong.";
     TokenMalformed "token_malformed" UNAUTHORIZED "The access token is not a token"
         "Stop: what was sent is no access token; look at how the client stores it.";
     TokenInvalid "token_invalid" UNAUTHORIZED "The access token is not valid here"
@@ -274,6 +276,10 @@ fn answer(error: &ApiError) -> Answer {
     use ErrorCode as Code;
     match error {
         ApiError::Malformed(detail) => Answer::new(Code::MalformedRequest, detail.clone()),
+        ApiError::FeedTokenMissing => Answer::new(
+            Code::CredentialsMissing,
+            "The revocation feed is not for everybody here: show its token as Authorization: Bearer.",
+        ),
         ApiError::RefreshMissing => Answer::new(
             Code::RefreshMissing,
             "You are not signed in. Sign in first.",

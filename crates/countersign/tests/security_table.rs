@@ -34,8 +34,8 @@ fn names(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The files in which a test of this name may stand: `package target path` for an integration test,
-/// `package path` for a unit test.
+/// The files in which a test of this name may stand: `package target path` for an integration test, the
+/// target being a file or a directory, `package path` for a unit test.
 fn files(name: &str) -> Option<(Vec<PathBuf>, String)> {
     let words: Vec<_> = name.split(' ').collect();
     let (package, path) = (*words.first()?, *words.last()?);
@@ -56,7 +56,11 @@ fn files(name: &str) -> Option<(Vec<PathBuf>, String)> {
         .fold(root.clone(), |path, part| path.join(part));
     let mut candidates = vec![file.with_extension("rs"), file.join("mod.rs")];
     if modules.is_empty() {
-        candidates = vec![root.with_extension("rs"), main.join("lib.rs")];
+        candidates = vec![
+            root.with_extension("rs"),
+            root.join("main.rs"),
+            main.join("lib.rs"),
+        ];
     }
     Some((candidates, function))
 }
@@ -144,7 +148,11 @@ fn what_is_no_test_is_not_taken_for_one() {
     assert!(exists(
         "countersign security_table what_is_no_test_is_not_taken_for_one"
     ));
+    assert!(exists(
+        "countersign-core rotation_model tabs_that_race_end_with_one_token"
+    ));
     for other in [
+        "countersign-core rotation_model a_browser",
         "countersign security_table nobody_wrote_this",
         "countersign http nowhere::nothing",
         "countersign nothing",

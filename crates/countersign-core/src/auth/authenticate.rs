@@ -70,7 +70,10 @@ impl Auth {
     }
 
     /// Verifies a token with the keys as they stand. What is refused whatever they are needs no store.
-    async fn verify_as_of_now(&self, access_token: &str) -> Result<VerifiedToken, AuthError> {
+    pub(super) async fn verify_as_of_now(
+        &self,
+        access_token: &str,
+    ) -> Result<VerifiedToken, AuthError> {
         if self.known.standing(self.clock.now()) != Standing::Current {
             let refused = self.verify(access_token).err();
             let unknown_key = VerifyError::Invalid(Invalid::UnknownKid);
@@ -95,7 +98,7 @@ impl Auth {
     }
 
     /// Verifies a token that this service has signed.
-    pub(super) fn verify(&self, access_token: &str) -> Result<VerifiedToken, AuthError> {
+    fn verify(&self, access_token: &str) -> Result<VerifiedToken, AuthError> {
         let now = unix_seconds(self.clock.now());
         let tokens = &self.settings.tokens;
         self.verifier

@@ -26,9 +26,9 @@ pub struct SigningKeyStatus {
     pub created_at: Timestamp,
     /// Since when it is in its state.
     pub state_since: Timestamp,
-    /// What comes next, and when: the next key signs, a retired or revoked one is removed. `None` for
-    /// the current one, whose successor is published in time.
-    pub changes_at: Option<Timestamp>,
+    /// When it comes to its next state: the next key signs, the current one is succeeded, a retired or
+    /// revoked one is removed.
+    pub changes_at: Timestamp,
 }
 
 /// What became of a rotation that was asked for.
@@ -74,7 +74,7 @@ impl Auth {
     /// The store's.
     pub async fn list_keys(&self) -> Result<Vec<SigningKeyStatus>, AuthError> {
         let stored = self.store.signing_keys().await?;
-        Ok(stored.iter().map(|key| self.status(key)).collect())
+        Ok(stored.iter().map(|key| self.status(key, &stored)).collect())
     }
 
     /// Publishes a new key, which signs once every resource server has had the time to fetch it; or
@@ -95,7 +95,7 @@ impl Auth {
             .iter()
             .find(|key| matches!(key.state, KeyState::Next | KeyState::Current))
             .ok_or_else(|| StoreError::Corrupt("the key ring is empty".to_owned()))?;
-        let newest = self.status(newest);
+        let newest = self.status(newest, &ring);
         Ok(match (changed, newest.state) {
             (true, KeyState::Current) => KeyRotation::Signing(newest),
             (true, _) => KeyRotation::Published(newest),
@@ -155,18 +155,14 @@ impl Auth {
         Err(AuthError::Store(StoreError::Unavailable(cause)))
     }
 
-    fn status(&self, key: &SealedSigningKey) -> SigningKeyStatus {
+    fn status(&self, key: &SealedSigningKey, ring: &[SealedSigningKey]) -> SigningKeyStatus {
         SigningKeyStatus {
             kid: key.kid.clone(),
             algorithm: key.algorithm,
             state: key.state,
             created_at: key.created_at,
             state_since: key.state_since,
-            changes_at: match key.state {
-                KeyState::Next => Some(self.key_keeper.signs_from(key)),
-                KeyState::Current => None,
-                KeyState::Retired | KeyState::Revoked => Some(self.key_keeper.matters_until(key)),
-            },
+            changes_at: self.key_keeper.changes_at(key, ring),
         }
     }
 }
@@ -182,13 +178,8 @@ pub(super) async fn open(
     let Some(due) = keeper.due(&stored, now, randomness) else {
         return keeper.open(stored);
     };
-    // Before anything is sealed anew: under a wrong root secret nothing may be written.
-    let as_it_is = keeper.open(stored.clone());
-    if !stored.is_empty()
-        && let Err(StoreError::Corrupt(why)) = as_it_is
-    {
-        return Err(StoreError::Corrupt(why));
-    }
+    // Under a wrong root secret nothing may be written.
+    keeper.check_seals(&stored)?;
     match store.swap_signing_keys(&stored, &due).await {
         Ok(standing) => {
             if standing == due {
@@ -197,7 +188,7 @@ pub(super) async fn open(
             keeper.open(standing)
         }
         // What is due can wait until the store takes it; a first key cannot.
-        Err(error) => as_it_is.map_err(|_| error),
+        Err(error) => keeper.open(stored).map_err(|_| error),
     }
 }
 

@@ -71,12 +71,14 @@ impl Auth {
             LogoutScope::Local => self.logout_here(logout).await,
             LogoutScope::Others => {
                 let (session, user) = self.live_session(logout).await?;
-                self.end_all(user, Some(session), EndReason::RevokedByUser)
-                    .await
+                self.end_others(session, user).await
             }
             LogoutScope::Global => {
-                let (_, user) = self.live_session(logout).await?;
-                self.end_all(user, None, EndReason::Logout).await
+                let (session, user) = self.live_session(logout).await?;
+                // The others first: whoever is interrupted in between can say it again.
+                self.end_others(session, user).await?;
+                let end = self.end_now(EndReason::Logout, EndedBy::User(user));
+                self.end_session(session, user, end).await.map(drop)
             }
         }
     }
@@ -87,11 +89,13 @@ impl Auth {
             .refresh_token
             .and_then(|token| self.read_refresh_token(token).ok())
             .map(|presented| (presented.session(), presented.user()));
-        let from_header = match logout.access_token.map(|token| self.verify(token)) {
+        let from_header = match logout.access_token {
             None => None,
-            Some(Ok(token)) => Some((session_of(&token)?, UserId(token.user_id))),
-            Some(Err(_)) if from_cookie.is_some() => None,
-            Some(Err(error)) => return Err(error),
+            Some(token) => match self.verify_as_of_now(token).await {
+                Ok(token) => Some((session_of(&token)?, UserId(token.user_id))),
+                Err(AuthError::AccessToken(_)) if from_cookie.is_some() => None,
+                Err(error) => return Err(error),
+            },
         };
         let from_header = from_header.filter(|named| Some(*named) != from_cookie);
         let sessions: Vec<Named> = [from_cookie, from_header].into_iter().flatten().collect();
@@ -126,14 +130,10 @@ impl Auth {
         Ok((session.id, user.id))
     }
 
-    async fn end_all(
-        &self,
-        user: UserId,
-        spared: Option<SessionId>,
-        reason: EndReason,
-    ) -> Result<(), AuthError> {
-        let end = self.end_now(reason, EndedBy::User(user));
-        let ended = self.store.end_sessions(user, spared, end).await?;
+    /// Ends every session of a user but this one.
+    async fn end_others(&self, spared: SessionId, user: UserId) -> Result<(), AuthError> {
+        let end = self.end_now(EndReason::RevokedByUser, EndedBy::User(user));
+        let ended = self.store.end_sessions(user, Some(spared), end).await?;
         tell_ended(&ended);
         Ok(())
     }

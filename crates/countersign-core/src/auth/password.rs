@@ -6,6 +6,7 @@ use crate::error::AuthError;
 use crate::password::{Password, PasswordOwner, Verdict};
 use crate::session::EndedBy;
 use crate::store::{EndedAt, PasswordChange, PasswordOutcome};
+use crate::validation::FieldError;
 
 /// What a change of one's own password presents.
 #[derive(Debug)]
@@ -30,6 +31,12 @@ impl Auth {
         change: ChangePassword,
     ) -> Result<(), AuthError> {
         let user = current.user();
+        if change.new.is_same(&change.current) {
+            let detail = "Choose another than the current password.";
+            return Err(AuthError::Validation(
+                FieldError::new("new_password", "unchanged", detail).into(),
+            ));
+        }
         let owner = PasswordOwner::of(user);
         self.settings
             .passwords

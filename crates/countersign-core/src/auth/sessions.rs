@@ -6,23 +6,35 @@ use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, Sess
 use crate::store::SessionQuery;
 use crate::user::UserId;
 
-/// The most sessions that a user is shown.
-const SHOWN: u32 = 1_000;
+/// Sessions read at a time.
+const PAGE: u32 = 1_000;
+
+/// The most pages that are read for one list: whoever has more sessions has them from a program.
+const PAGES: u32 = 10;
 
 impl Auth {
-    /// The user's sessions that are alive, the one used last first.
+    /// The user's sessions that are alive, the one used last first; of very many, those opened first.
     ///
     /// # Errors
     /// The store's.
     pub async fn list_sessions(&self, current: &CurrentUser) -> Result<Vec<Session>, AuthError> {
-        let query = SessionQuery {
+        let mut query = SessionQuery {
             user: Some(current.user().id),
             live: true,
             after: None,
-            limit: SHOWN,
+            limit: PAGE,
         };
+        let mut sessions = Vec::new();
+        for _ in 0..PAGES {
+            let page = self.store.list_sessions(&query).await?;
+            query.after = page.last().map(|session| session.id);
+            let is_last = page.len() < PAGE as usize;
+            sessions.extend(page);
+            if is_last {
+                break;
+            }
+        }
         let (now, limits) = (self.clock.now(), &self.settings.sessions);
-        let mut sessions = self.store.list_sessions(&query).await?;
         // Those whose limit has passed end when upkeep comes by.
         sessions.retain(|session| session.ended(now, limits).is_none());
         sessions.sort_by_key(|session| std::cmp::Reverse((session.rotated_at, session.id)));

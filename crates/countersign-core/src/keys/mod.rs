@@ -2,8 +2,8 @@
 //! published.
 //!
 //! A key is first published (`next`), so that every resource server knows it, then signs (`current`),
-//! then stays published (`retired`) until its last token has ended. [`schedule`] says when; the private
-//! part never leaves the process in the clear ([`seal`]).
+//! then stays published (`retired`) until its last token has ended. [`KeySchedule`] says when; the private
+//! part never leaves the process in the clear.
 
 mod schedule;
 mod seal;
@@ -166,6 +166,15 @@ impl KeyKeeper {
         })
     }
 
+    /// Whether the keys open under these root secrets.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if one does not.
+    pub(crate) fn check_seals(&self, stored: &[SealedSigningKey]) -> Result<(), StoreError> {
+        let mut trusted = stored.iter().filter(|key| key.state != KeyState::Revoked);
+        trusted.try_for_each(|key| self.seals.open(key).map(drop))
+    }
+
     /// The ring as it should be by now, if that is another: the first key, the next step of the
     /// schedule, keys sealed anew under a new root secret.
     pub(crate) fn due(
@@ -216,9 +225,13 @@ impl KeyKeeper {
         schedule::revoke(stored, kid, wanted, now, make)
     }
 
-    /// When a key that is published as the next one begins to sign.
-    pub(crate) fn signs_from(&self, next: &SealedSigningKey) -> Timestamp {
-        self.schedule.signs_from(next)
+    /// When a key of this ring comes to its next state.
+    pub(crate) fn changes_at(
+        &self,
+        key: &SealedSigningKey,
+        ring: &[SealedSigningKey],
+    ) -> Timestamp {
+        self.schedule.changes_at(key, ring)
     }
 
     /// Until when a key that does not sign any more matters.

@@ -62,6 +62,22 @@ impl KeySchedule {
         saturating_add(key.state_since, matters_for)
     }
 
+    /// When a key of this ring comes to its next state.
+    pub(super) fn changes_at(
+        &self,
+        key: &SealedSigningKey,
+        ring: &[SealedSigningKey],
+    ) -> Timestamp {
+        match key.state {
+            KeyState::Next => self.signs_from(key),
+            KeyState::Current => match in_state(ring, KeyState::Next) {
+                Some(next) => self.signs_from(next),
+                None => saturating_add(self.successor_is_due(key), self.publish_before),
+            },
+            KeyState::Retired | KeyState::Revoked => self.matters_until(key),
+        }
+    }
+
     fn successor_is_due(&self, current: &SealedSigningKey) -> Timestamp {
         let signs_alone = self.rotate_every.saturating_sub(self.publish_before);
         saturating_add(current.state_since, signs_alone)

@@ -109,6 +109,22 @@ impl Known {
         self.tell_of_revocations();
     }
 
+    /// Adds what was read from the store while nothing is heard.
+    pub(crate) fn learn(&self, ended: &[EndedSession]) {
+        let mut ends = self.ends_mut();
+        let unknown = ended
+            .iter()
+            .filter(|session| ends.reason(session.id).is_none());
+        let unknown: Vec<_> = unknown.copied().collect();
+        for session in &unknown {
+            ends.note(*session);
+        }
+        drop(ends);
+        if !unknown.is_empty() {
+            self.tell_of_revocations();
+        }
+    }
+
     pub(crate) fn ends(&self) -> RwLockReadGuard<'_, RecentEnds> {
         self.ends.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -54,6 +54,11 @@ impl Password {
         Ok(Self(text))
     }
 
+    /// Whether the other is the same, to the letter. Constant time.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+
     fn expose(&self) -> &str {
         &self.0
     }

@@ -48,6 +48,7 @@ macro_rules! store_contract {
             rotation_advances_only_from_the_current_generation
             of_many_rotations_at_once_exactly_one_wins
             an_ended_session_stays_ended_and_keeps_its_first_end
+            a_session_never_ends_before_it_was_last_rotated
             ending_a_users_sessions_ends_all_but_the_spared_one_and_tells_which
             sessions_are_listed_in_pages_by_user_and_by_life
             what_ended_since_is_listed_whoever_ended_it
@@ -472,6 +473,47 @@ pub async fn an_ended_session_stays_ended_and_keeps_its_first_end(store: Arc<dyn
     );
     let nobody = SessionId::new(start(), &SystemRandomness);
     assert!(!store.end_session(nobody, logout).await.unwrap());
+}
+
+/// However it ends: a clock that was ahead and is set back does not make its end be forgotten early.
+pub async fn a_session_never_ends_before_it_was_last_rotated(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let sessions = [
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+        open(&*store, &ana).await,
+    ];
+    for session in &sessions {
+        let ahead = Rotation {
+            session: session.id,
+            from: Generation(0),
+            at: after(3_600),
+        };
+        assert!(store.rotate(&ahead).await.unwrap());
+    }
+    let listener = &mut Listener::of(&*store);
+    let [one, two, three] = &sessions;
+    let logout = by_service().because(EndReason::Logout);
+    store.end_session(one.id, logout).await.unwrap();
+    let crowded = OpenSession {
+        most: std::num::NonZeroU32::new(2),
+        ..opening(&ana)
+    };
+    store.open_session(&crowded).await.unwrap();
+    change(&*store, &ana, AccountChangeKind::Active(false)).await;
+    for ended in [one, two, three] {
+        let end = session(&*store, ended.id).await.end.unwrap();
+        assert_eq!(end.at, after(3_600), "{}", end.reason);
+    }
+    let told = listener
+        .heard()
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::SessionEnded(ended) if ended.id != crowded.session.id => Some(ended.end.at),
+            _ => None,
+        });
+    assert_eq!(told.collect::<Vec<_>>(), [after(3_600); 3]);
+    assert_eq!(store.ended_since(after(3_599)).await.unwrap().len(), 3);
 }
 
 /// Nobody else's, and those that had ended before keep their end.

@@ -52,6 +52,7 @@ impl Tables {
             .sessions
             .get_mut(&id)
             .filter(|session| session.end.is_none())?;
+        let end = session.end_at(end);
         session.end = Some(end);
         Some(EndedSession {
             id,

@@ -105,6 +105,9 @@ pub trait Store: Send + Sync + 'static {
     async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError>;
 
     /// Ends a session. False: it had ended before, or there is none; the first end stands.
+    ///
+    /// Here and in every other transition that ends sessions the end is noted as
+    /// [`Session::end_at`] says: never before the last rotation.
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError>;
 
     /// Ends every live session of a user but `spared`; gives those that it ended.

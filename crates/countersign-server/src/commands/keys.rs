@@ -41,28 +41,26 @@ async fn list(auth: &Auth, as_json: bool) -> Result<(), Failure> {
 }
 
 fn next_step(key: &SigningKeyStatus) -> String {
-    let Some(at) = key.changes_at else {
-        return String::new();
-    };
+    let at = key.changes_at;
     match key.state {
         KeyState::Next => format!("signs from {at}"),
-        KeyState::Current | KeyState::Retired | KeyState::Revoked => format!("removed after {at}"),
+        KeyState::Current => format!("signs until {at}"),
+        KeyState::Retired | KeyState::Revoked => format!("removed after {at}"),
     }
 }
 
 async fn rotate(auth: &Auth, now: bool) -> Result<(), Failure> {
-    let from = |key: &SigningKeyStatus| {
-        key.changes_at
-            .map_or(String::new(), |at| format!("; it signs from {at}"))
-    };
     match auth.rotate_keys(now).await? {
         KeyRotation::Published(key) => {
-            output::line(format_args!("{} is published{}.", key.kid, from(&key)));
+            output::line(format_args!(
+                "{} is published; it signs from {}.",
+                key.kid, key.changes_at
+            ));
         }
         KeyRotation::UnderWay(key) => output::line(format_args!(
-            "{} had been published already{}. To have it sign at once: countersign keys rotate --now",
-            key.kid,
-            from(&key)
+            "{} had been published already; it signs from {}. To have it sign at once: countersign keys \
+             rotate --now",
+            key.kid, key.changes_at
         )),
         KeyRotation::Signing(key) => output::line(format_args!("{} signs now.", key.kid)),
         KeyRotation::SharedSecret => {
@@ -80,7 +78,7 @@ async fn revoke(auth: &Auth, kid: &str) -> Result<(), Failure> {
     match auth.revoke_key(kid).await {
         Ok(()) => {
             output::line(format_args!(
-                "{kid} is revoked: its tokens are refused from now on."
+                "{kid} is revoked: a running service refuses its tokens within 250 ms."
             ));
             Ok(())
         }
@@ -99,6 +97,6 @@ fn to_json(key: &SigningKeyStatus) -> Value {
         "state": key.state.code(),
         "created_at": key.created_at.to_string(),
         "state_since": key.state_since.to_string(),
-        "changes_at": key.changes_at.map(|at| at.to_string()),
+        "changes_at": key.changes_at.to_string(),
     })
 }

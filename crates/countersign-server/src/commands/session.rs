@@ -44,7 +44,9 @@ async fn list(auth: &Auth, user: Option<UserId>, live: bool, as_json: bool) -> R
     let mut names = Usernames::default();
     let mut listed = Vec::new();
     let mut pages = Pages::of(user, live);
+    let mut any = false;
     while let Some(page) = pages.next(auth).await? {
+        any = true;
         for session in page {
             let name = names.of(auth, session.user_id).await?;
             if as_json {
@@ -56,6 +58,8 @@ async fn list(auth: &Auth, user: Option<UserId>, live: bool, as_json: bool) -> R
     }
     if as_json {
         output::json(&Value::Array(listed));
+    } else if !any {
+        output::note("There are no such sessions.");
     }
     Ok(())
 }
@@ -65,21 +69,22 @@ async fn end(auth: &Auth, which: EndSession) -> Result<(), Failure> {
     if let Some(username) = which.user {
         let user = auth.find_user(&username).await?;
         let ended = auth.revoke_sessions_of(user.id, by).await?.len();
+        let sessions = counted(ended);
         output::line(format_args!(
-            "{ended} of {}'s sessions ended.",
+            "{sessions} of {} ended.",
             Safe(&user.username)
         ));
         return Ok(());
     }
     if which.everybody {
-        let mut ended = 0_u64;
+        let mut ended = 0;
         let mut pages = Pages::of(None, true);
         while let Some(page) = pages.next(auth).await? {
             for session in page {
-                ended += u64::from(revoke(auth, session.id).await?);
+                ended += usize::from(revoke(auth, session.id).await?);
             }
         }
-        output::line(format_args!("{ended} sessions ended."));
+        output::line(format_args!("{} ended.", counted(ended)));
         return Ok(());
     }
     // Read before anything is ended: a slip of the pen ends nothing.
@@ -98,6 +103,13 @@ async fn end(auth: &Auth, which: EndSession) -> Result<(), Failure> {
         output::line(format_args!("{id} {what}."));
     }
     Ok(())
+}
+
+fn counted(sessions: usize) -> String {
+    match sessions {
+        1 => "1 session".to_owned(),
+        more => format!("{more} sessions"),
+    }
 }
 
 /// Ends a session that was alive when it was listed; false if it is not any more.

@@ -102,9 +102,16 @@ impl Layers {
             .map_or(Source::Default, |given| given.source.clone())
     }
 
-    /// Whether this source gives the setting anything; an empty list is nothing.
+    /// Whether this source gives the setting anything. An empty list is nothing, and one that only
+    /// names files holds no secret itself.
     fn holds(&self, path: &str, source: &Source) -> bool {
-        let is_something = |value: &Value| value.as_array().is_none_or(|items| !items.is_empty());
+        let names_a_file =
+            |item: &Value| item.as_str().is_some_and(|text| text.starts_with("file:"));
+        let is_something = |value: &Value| {
+            value
+                .as_array()
+                .is_none_or(|items| !items.iter().all(names_a_file))
+        };
         self.given
             .get(path)
             .is_some_and(|given| given.source == *source && is_something(&given.value))

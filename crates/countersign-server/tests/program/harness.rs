@@ -1,7 +1,7 @@
 //! A place to run the program in, a service that runs there, and the smallest HTTP client.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -42,8 +45,13 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 impl Place {
     /// A directory whose settings file names two free ports of the loopback address.
     pub(crate) fn new() -> Self {
+        Self::at(TempDir::new().unwrap())
+    }
+
+    /// The same in a directory of somebody's choice.
+    pub(crate) fn at(directory: TempDir) -> Self {
         let place = Self {
-            directory: TempDir::new().unwrap(),
+            directory,
             port: free_port(),
             operations_port: free_port(),
         };
@@ -89,6 +97,18 @@ impl Place {
         finish(&mut self.command(words), "")
     }
 
+    /// Runs the program, which must do what it is asked, and gives what it says.
+    #[track_caller]
+    pub(crate) fn done(&self, words: &[&str]) -> String {
+        let said = self.run(words);
+        assert_eq!(
+            (said.status, said.stderr.as_str()),
+            (Some(0), ""),
+            "{said:?}"
+        );
+        said.stdout
+    }
+
     /// Runs the program to its end with something on standard input.
     pub(crate) fn run_with_input(&self, words: &[&str], input: &str) -> Said {
         finish(&mut self.command(words), input)
@@ -103,6 +123,27 @@ impl Place {
     pub(crate) fn add_user(&self, name: &str) {
         let said = self.run_with_input(&["user", "add", name, "--password-stdin"], PASSWORD);
         assert_eq!(said.status, Some(0), "{said:?}");
+    }
+
+    /// A connection of somebody else's to the database.
+    pub(crate) fn stranger(&self) -> Connection {
+        Connection::open(self.path("countersign.db")).unwrap()
+    }
+
+    /// How often a session has been rotated, as it stands in the database.
+    pub(crate) fn generation(&self, session: &str) -> Option<u32> {
+        let id = session.replace('-', "");
+        let generation = "SELECT generation FROM countersign_session WHERE hex(id) = upper(?1)";
+        let stranger = self.stranger();
+        let found = stranger.query_row(generation, [id], |row| row.get(0));
+        found.optional().unwrap()
+    }
+
+    /// What SQLite finds when it looks at every page: `ok`, or what is wrong.
+    pub(crate) fn integrity(&self) -> String {
+        let check = "PRAGMA integrity_check";
+        let stranger = self.stranger();
+        stranger.query_row(check, [], |row| row.get(0)).unwrap()
     }
 
     /// Starts the service and waits until it is ready.
@@ -211,6 +252,14 @@ impl Service {
         assert!(status.success());
     }
 
+    /// Ends it as `kill -9` does, and gives all that it said. It must have been running.
+    pub(crate) fn kill(mut self) -> String {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended by itself: {}", self.stderr());
+        self.child.kill().unwrap();
+        self.wait().1
+    }
+
     /// Asks it to stop, waits for the end and gives all that it said.
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         self.signal("-TERM");
@@ -254,6 +303,22 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// Asserts that it is a refusal of this kind.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{self:?}");
+        problem
+    }
+
+    /// The value of a header, whose name is to be in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
     /// The value of a cookie that the answer sets.
@@ -300,6 +365,58 @@ pub(crate) fn connect(port: u16) -> TcpStream {
     stream
 }
 
+/// A connection that is kept for several requests.
+pub(crate) struct Line {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+impl Line {
+    pub(crate) fn connect(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            host: format!("127.0.0.1:{port}"),
+        })
+    }
+
+    /// Sends a request and leaves it at that.
+    pub(crate) fn say(&mut self, start: &str, headers: &str, body: &str) -> io::Result<()> {
+        let (host, length) = (&self.host, body.len());
+        let text = format!(
+            "{start} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        self.stream.get_mut().write_all(text.as_bytes())
+    }
+
+    /// Waits for the answer. An error: it never comes.
+    pub(crate) fn hear(&mut self) -> io::Result<Reply> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.stream.read_line(&mut head)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let mut reply = Reply {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.trim_end().to_owned(),
+            body: String::new(),
+        };
+        let length = reply.header("content-length").unwrap_or("0");
+        let mut body = vec![0; length.parse().unwrap()];
+        self.stream.read_exact(&mut body)?;
+        reply.body = String::from_utf8(body).unwrap();
+        Ok(reply)
+    }
+
+    pub(crate) fn ask(&mut self, start: &str, headers: &str, body: &str) -> io::Result<Reply> {
+        self.say(start, headers, body)?;
+        self.hear()
+    }
+}
+
 pub(crate) fn try_get(port: u16, path: &str) -> Option<Reply> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     let host = format!("127.0.0.1:{port}");
@@ -327,3 +444,65 @@ pub(crate) const JSON: &str = "Content-Type: application/json\r\n";
 pub(crate) fn login(port: u16, name: &str, password: &str) -> Reply {
     send(port, "POST /users/login", JSON, &login_body(name, password))
 }
+
+/// The session that an access token belongs to.
+pub(crate) fn session_of(access_token: &str) -> String {
+    let claims = access_token.split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    claims["sid"].as_str().unwrap().to_owned()
+}
+
+/// Somebody who is signed in, and what a browser would hold of it.
+#[derive(Debug, Clone)]
+pub(crate) struct SignedIn {
+    pub(crate) session: String,
+    pub(crate) cookie: String,
+    pub(crate) csrf: String,
+    pub(crate) access: String,
+}
+
+impl SignedIn {
+    /// Signs in with [`PASSWORD`].
+    pub(crate) fn new(port: u16, name: &str) -> Self {
+        Self::from_reply(&login(port, name, PASSWORD))
+    }
+
+    /// From the answer to a sign-in or a refresh.
+    pub(crate) fn from_reply(reply: &Reply) -> Self {
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let body = reply.json();
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        let access = text("access_token");
+        Self {
+            session: session_of(&access),
+            cookie: reply.cookie("refreshtoken"),
+            csrf: text("csrf_token"),
+            access,
+        }
+    }
+
+    /// The headers that show the access token and the CSRF token.
+    pub(crate) fn bearer(&self) -> String {
+        let (access, csrf) = (&self.access, &self.csrf);
+        format!("Authorization: Bearer {access}\r\nX-CSRFToken: {csrf}\r\n")
+    }
+
+    /// The headers that show the refresh token and the CSRF token.
+    pub(crate) fn cookies(&self) -> String {
+        let (cookie, csrf) = (&self.cookie, &self.csrf);
+        format!("Cookie: refreshtoken={cookie}\r\nX-CSRFToken: {csrf}\r\n")
+    }
+
+    /// Asks who this is, with the access token.
+    pub(crate) fn user(&self, port: u16) -> Reply {
+        send(port, "GET /users/user", &self.bearer(), "")
+    }
+
+    /// Shows the refresh token. What comes of it is not kept.
+    pub(crate) fn refresh(&self, port: u16) -> Reply {
+        send(port, REFRESH, &self.cookies(), "")
+    }
+}
+
+pub(crate) const REFRESH: &str = "POST /users/refresh_token";
+pub(crate) const LOGOUT: &str = "POST /users/logout";

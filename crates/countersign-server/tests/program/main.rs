@@ -5,15 +5,22 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod crash;
 mod first_start;
 mod harness;
 mod help;
+mod keys;
 mod listening;
 mod logs;
 mod nodes;
+#[cfg(target_os = "linux")]
+mod power_cut;
 mod reference;
+mod resource_server;
+mod sessions;
 mod settings;
 mod stopping;
+mod storage;
 mod superuser;
 mod tls;
 mod users;

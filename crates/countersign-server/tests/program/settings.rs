@@ -647,6 +647,34 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_settings_file_that_only_names_the_file_of_a_secret_may_be_read_by_others() {
+    let place = Place::new();
+    place.write(
+        "old.secret",
+        "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM\n",
+    );
+    let allow = |name, mode| {
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        place.run(&["config", "check"])
+    };
+    place.settings("secrets.previous = [\"file:old.secret\"]");
+    allow("old.secret", 0o600);
+    let said = allow("countersign.toml", 0o644);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let said = allow("old.secret", 0o644);
+    assert!(said.stderr.contains("chmod 600 old.secret"), "{said:?}");
+    allow("old.secret", 0o600);
+    place.settings(
+        "secrets.previous = [\"file:old.secret\", \"q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA\"]",
+    );
+    let said = allow("countersign.toml", 0o644);
+    assert!(
+        said.stderr.contains("chmod 600 countersign.toml"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn two_variables_for_one_setting_contradict_each_other() {
     let place = Place::new();
     let secret = "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM";

@@ -73,7 +73,7 @@ pub(super) async fn open(link: &Link, opening: &OpenSession) -> Result<Done<Open
              UNION ALL SELECT surplus.id, $15 FROM surplus, login),
          ended AS (
              UPDATE countersign_session
-             SET ended_at = $6, end_reason = over.reason, ended_by = $16
+             SET ended_at = greatest($6, rotated_at), end_reason = over.reason, ended_by = $16
              FROM over WHERE countersign_session.id = over.id AND ended_at IS NULL
              RETURNING ",
         ended_columns!(),
@@ -164,7 +164,8 @@ impl Changing<'_> {
                      AND id IS DISTINCT FROM $10
                  ORDER BY id FOR NO KEY UPDATE),
              ended AS (
-                 UPDATE countersign_session SET end_reason = $7, ended_at = $8, ended_by = $9
+                 UPDATE countersign_session
+                 SET end_reason = $7, ended_at = greatest($8, rotated_at), ended_by = $9
                  FROM live WHERE countersign_session.id = live.id
                  RETURNING ",
             ended_columns!(),

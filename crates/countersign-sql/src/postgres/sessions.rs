@@ -74,7 +74,8 @@ pub(super) async fn end(
 ) -> Result<Done<bool>, Failure> {
     let sql = concat!(
         "WITH ended AS (
-             UPDATE countersign_session SET ended_at = $3, end_reason = $4, ended_by = $5
+             UPDATE countersign_session
+             SET ended_at = greatest($3, rotated_at), end_reason = $4, ended_by = $5
              WHERE id = $2 AND ended_at IS NULL
              RETURNING ",
         ended_columns!(),
@@ -114,7 +115,8 @@ pub(super) async fn end_all(
              WHERE user_id = $2 AND ended_at IS NULL AND id IS DISTINCT FROM $6
              ORDER BY id FOR NO KEY UPDATE),
          ended AS (
-             UPDATE countersign_session SET ended_at = $3, end_reason = $4, ended_by = $5
+             UPDATE countersign_session
+             SET ended_at = greatest($3, rotated_at), end_reason = $4, ended_by = $5
              FROM live WHERE countersign_session.id = live.id
              RETURNING ",
         ended_columns!(),

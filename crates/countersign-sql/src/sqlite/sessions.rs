@@ -60,7 +60,7 @@ pub(super) fn make_room(
     end: SessionEnd,
 ) -> Result<Vec<EndedSession>, Failure> {
     let mut statement = transition.connection.prepare_cached(concat!(
-        "UPDATE countersign_session SET ended_at = ?1, end_reason = ?2, ended_by = ?3
+        "UPDATE countersign_session SET ended_at = max(?1, rotated_at), end_reason = ?2, ended_by = ?3
          WHERE id IN (
              SELECT id FROM countersign_session
              WHERE user_id = ?4 AND ended_at IS NULL AND id != ?5
@@ -134,7 +134,7 @@ pub(super) fn end(
     end: SessionEnd,
 ) -> Result<Option<EndedSession>, Failure> {
     let mut statement = transition.connection.prepare_cached(concat!(
-        "UPDATE countersign_session SET ended_at = ?2, end_reason = ?3, ended_by = ?4
+        "UPDATE countersign_session SET ended_at = max(?2, rotated_at), end_reason = ?3, ended_by = ?4
          WHERE id = ?1 AND ended_at IS NULL
          RETURNING ",
         ended_columns!()
@@ -156,7 +156,7 @@ pub(super) fn end_all(
     end: SessionEnd,
 ) -> Result<Vec<EndedSession>, Failure> {
     let mut statement = transition.connection.prepare_cached(concat!(
-        "UPDATE countersign_session SET ended_at = ?2, end_reason = ?3, ended_by = ?4
+        "UPDATE countersign_session SET ended_at = max(?2, rotated_at), end_reason = ?3, ended_by = ?4
          WHERE user_id = ?1 AND ended_at IS NULL AND id IS NOT ?5
          RETURNING ",
         ended_columns!()

@@ -53,6 +53,32 @@ impl Place {
         Connection::open(self.path()).expect("the database opens")
     }
 
+    /// Makes a database of the first version, in which Ana (7) has a session of generation 3. Gives a
+    /// connection to it.
+    pub(crate) fn of_the_first_version(&self) -> Connection {
+        let first = include_str!("../../src/sqlite/migrations/0001_initial.sql");
+        let stranger = self.stranger();
+        stranger.execute_batch(first).expect("SQL of ours");
+        stranger
+            .execute_batch(
+                "CREATE TABLE countersign_meta (
+                     singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1),
+                     schema_version INTEGER NOT NULL,
+                     created_at INTEGER NOT NULL,
+                     checked_at INTEGER NOT NULL);
+                 INSERT INTO countersign_meta VALUES (1, 1, 0, 0);
+                 INSERT INTO auth_user VALUES
+                     (7, '!', NULL, 0, 'ana', '', '', 0, 1, '2026-11-22 10:00:00', '');
+                 INSERT INTO countersign_session VALUES
+                     (x'0199c0de7b1c700080000123456789ab', 7, 3, 1795341600000, 1795341660000, 1,
+                      NULL, NULL, NULL, NULL, NULL);
+                 INSERT INTO countersign_signing_key VALUES
+                     (1, 'kid', 'ES256', 'current', x'01', 1795341600000);",
+            )
+            .expect("SQL of ours");
+        stranger
+    }
+
     /// A store whose directory nobody is left to delete but the system.
     pub(crate) fn keep_until_the_process_ends(self) -> Arc<SqliteStore> {
         let store = Arc::new(self.open());

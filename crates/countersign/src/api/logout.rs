@@ -19,8 +19,17 @@ use crate::state::AppState;
 pub(crate) struct LogoutBody {
     /// `local`: this session. `others`: every other session of the user. `global`: every one. Left
     /// out: `local`.
-    #[schema(example = "local", default = "local")]
-    scope: Option<String>,
+    #[schema(inline, example = "local", default = "local")]
+    scope: Option<ScopeWord>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the words of `LogoutScope`")]
+enum ScopeWord {
+    Local,
+    Others,
+    Global,
 }
 
 /// Sign out

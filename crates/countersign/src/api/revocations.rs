@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use countersign_core::error::AuthError;
 use http::{HeaderMap, StatusCode, header};
 
 use crate::api::well_known::knows;
@@ -50,7 +49,7 @@ pub(crate) async fn revocations(
     if let Some(token) = &state.settings.revocations_token {
         let shown = bearer(&state.settings, &headers)?;
         if !shown.is_some_and(|shown| token.is(shown)) {
-            return Err(AuthError::CredentialsMissing.into());
+            return Err(ApiError::FeedTokenMissing);
         }
     }
     let wait = wait(query.as_deref().unwrap_or_default())?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use countersign_core::error::AuthError;
@@ -101,9 +102,11 @@ pub(crate) async fn list_sessions(
 pub(crate) async fn end_session(
     State(state): State<Arc<AppState>>,
     Authenticated(current): Authenticated,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let id: SessionId = id.parse().map_err(|_| AuthError::NoSuchSession)?;
+    // What is not even text is no session either.
+    let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
+    let id = id.ok_or(AuthError::NoSuchSession)?;
     state.auth.end_own_session(&current, id).await?;
     let cleared = cleared_cookies(&state.settings.cookies, id == current.session());
     Ok((StatusCode::NO_CONTENT, cleared))

@@ -6,7 +6,7 @@
 
 const UNSAFE_METHODS = new Set(["POST", "PUT", "PATCH", "DELETE"]);
 const METHODS = ["get", "post", "put", "patch", "delete"];
-const SCHEME_LABELS = { accessToken: "access token", refreshCookie: "refresh cookie", csrfToken: "CSRF token" };
+const SCHEME_LABELS = { accessToken: "access token", refreshCookie: "refresh cookie", csrfToken: "CSRF token", feedToken: "feed token" };
 /** Refusals after which the session can never be used again. */
 const SESSION_IS_OVER = new Set(["session_ended", "refresh_reused", "refresh_expired"]);
 
@@ -161,6 +161,9 @@ function adviceFor(operation, status, code) {
   return example?.text || glossary(response?.description)[code] || glossary(description.info?.description)[code];
 }
 
+/** What it says a client should do about a session that ended for this reason, or undefined. */
+const adviceForEnd = (reason) => (reason ? glossary(description.info?.description)[reason] : undefined);
+
 /** Lines such as "- `csrf_missing`: send the header" and table rows that begin with a code. */
 function glossary(markdown = "") {
   const found = {};
@@ -299,6 +302,11 @@ function learnFrom(operation, request, answer) {
     if (credentialSent && !/"others"/.test(request.body)) forgetSession("");
     return;
   }
+  if (operation === endpoint("DELETE", "/sessions/{id}") && session.accessToken) {
+    const { sid } = decodeToken(session.accessToken).claims;
+    if (request.url.pathname.endsWith(`/${sid}`)) forgetSession("");
+    return;
+  }
   const changes = {};
   if (typeof body.csrf_token === "string") changes.csrfToken = body.csrf_token;
   if (typeof body.access_token === "string") {
@@ -376,16 +384,17 @@ const contentType = (mediaType) =>
 
 /**
  * Everything a call consists of. `choices`: values of the body, parameters by place, mediaType, rawBody,
- * and `sends`, which credentials go along. `token` stands in for the access token when the request is for display.
+ * `sends`, which credentials go along, and `feedToken`, which the page never has by itself. `token` stands in for the access token when the request is for display.
  */
 function buildRequest(operation, choices, token = session.accessToken) {
-  const { values = {}, parameters = {}, mediaType, rawBody, sends } = choices;
+  const { values = {}, parameters = {}, mediaType, rawBody, sends, feedToken } = choices;
   const path = operation.path.replace(/\{([^}]+)\}/g, (whole, name) => encodeURIComponent(parameters.path?.[name] ?? whole));
   const url = operationUrl(path);
   for (const [name, value] of Object.entries(parameters.query ?? {})) url.searchParams.append(name, value);
   const headers = [["Accept", "application/json, application/problem+json"]];
   if (mediaType) headers.push(["Content-Type", contentType(mediaType)]);
   if (sends.accessToken && token) headers.push(["Authorization", `Bearer ${token}`]);
+  if (feedToken) headers.push(["Authorization", `Bearer ${feedToken}`]);
   if (sends.csrfToken && UNSAFE_METHODS.has(operation.method) && currentCsrfToken()) headers.push(["X-CSRFToken", currentCsrfToken()]);
   for (const [name, value] of Object.entries(parameters.header ?? {})) headers.push([name, String(value)]);
   return {
@@ -409,7 +418,8 @@ async function send(request) {
   if (/[/+]json\b/.test(response.headers.get("content-type") ?? "")) {
     try { json = JSON.parse(text); } catch { /* Shown as the text it is. */ }
   }
-  return { ok: response.ok, status: response.status, statusText: response.statusText, headers: [...response.headers], text, json, milliseconds };
+  // Redirects have been followed: what is left of 3xx is 304, which refuses nothing.
+  return { ok: response.status < 400, status: response.status, statusText: response.statusText, headers: [...response.headers], text, json, milliseconds };
 }
 
 const shellQuoted = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
@@ -499,11 +509,12 @@ const AUTOCOMPLETE = { username: "username", password: "current-password", curre
   new_password: "new-password", email: "email", first_name: "given-name", last_name: "family-name" };
 const INPUT_TYPES = { integer: "number", number: "number", password: "password", email: "email" };
 const isSecret = (field) => field.schema.format === "password" || /password/.test(field.name);
+const FEED_TOKEN = { name: "feed token", place: "feed", schema: { type: "string", format: "password" } };
 
 /** One form field. `read()` gives the typed value, or undefined when it is not to be sent. */
 function formField(operation, field, example, onchange) {
-  const { schema, name, required } = field;
-  const id = `try-${operation.id}-${field.place}-${name}`;
+  const { schema, name, required, place } = field;
+  const id = `try-${operation.id}-${place}-${name.replaceAll(" ", "-")}`;
   const isChoice = schema.enum || schema.type === "boolean";
   const isJson = !isChoice && (schema.type === "object" || schema.type === "array");
   const choices = schema.enum ?? [true, false];
@@ -512,7 +523,7 @@ function formField(operation, field, example, onchange) {
     ? h("select", { id }, !required && h("option", { value: "" }, `not sent${defaultNote}`), choices.map((value) => h("option", { value: JSON.stringify(value) }, String(value))))
     : h(isJson ? "textarea" : "input", {
       id, rows: isJson && "3", type: !isJson && (isSecret(field) ? "password" : INPUT_TYPES[schema.format] ?? INPUT_TYPES[schema.type] ?? "text"),
-      autocomplete: AUTOCOMPLETE[name] ?? "off", autocapitalize: "none", spellcheck: "false",
+      required: place === "path", autocomplete: AUTOCOMPLETE[name] ?? "off", autocapitalize: "none", spellcheck: "false",
       placeholder: example != null && !isSecret(field) ? formText(example) : null,
     });
   // An optional text needs a switch, since "" (clear my name) and "not sent" (leave it) differ.
@@ -532,7 +543,7 @@ function formField(operation, field, example, onchange) {
       h("span", { class: "facts" }, required ? "required" : "optional"),
       hasSwitch && h("label", { class: "include" }, include, h("span", { "aria-hidden": "true" }, "send"))),
     input);
-  return { ...field, element, read };
+  return { ...field, element, read, isUsable: () => isChoice || input.reportValidity() };
 }
 
 /** The panel beside an operation: inputs, the request they make, and the response to it. */
@@ -546,6 +557,7 @@ function tryPanel(operation) {
     event.preventDefault();
     // Not `disabled`, which would take the keyboard focus away.
     if (sendButton.hasAttribute("aria-disabled")) return;
+    if (!inputs.makeAnAddress()) return;
     sendButton.setAttribute("aria-disabled", "true");
     sendButton.textContent = "Sending…";
     const request = inputs.request();
@@ -581,7 +593,8 @@ function requestInputs(operation, onchange) {
   const mediaTypes = Object.keys(content);
   const bodyExample = media.example ?? resolve(Object.values(media.examples ?? {})[0]).value ?? {};
   const exampleOf = (field) => field.example ?? field.schema.example ?? field.schema.examples?.[0] ?? (field.place === "body" ? bodyExample[field.name] : null);
-  const fields = [...parameterFields(operation).filter((each) => each.place !== "cookie"), ...bodyFields(plainSchema(media.schema))]
+  const credentials = operation.schemes.has("feedToken") ? [FEED_TOKEN] : [];
+  const fields = [...parameterFields(operation).filter((each) => each.place !== "cookie"), ...credentials, ...bodyFields(plainSchema(media.schema))]
     .map((field) => formField(operation, field, exampleOf(field), onchange));
   const isOfBody = (field) => field.place === "body";
   const bodyForm = h("div", { class: "form-fields" }, fields.filter(isOfBody).map((each) => each.element));
@@ -604,8 +617,10 @@ function requestInputs(operation, onchange) {
     const values = read("body");
     if (hideSecrets) for (const { name } of fields.filter(isSecret)) if (values[name]) values[name] = "********";
     const token = session.accessToken;
+    const feedToken = read("feed")[FEED_TOKEN.name];
     return buildRequest(operation, {
       values, mediaType, rawBody: raw.hidden ? null : raw.value, sends: options.read(),
+      feedToken: hideSecrets && feedToken ? "********" : feedToken,
       parameters: { path: read("path"), query: read("query"), header: read("header") },
     }, hideSecrets && token ? `${token.slice(0, 12)}…${token.slice(-6)}` : token);
   }
@@ -615,7 +630,9 @@ function requestInputs(operation, onchange) {
     mediaTypes.length > 1 && h("select", { class: "media-type", "aria-label": "Send the body as", onchange: (event) => chooseBody(event.target.value, !raw.hidden) },
       mediaTypes.map((type) => h("option", { value: type }, type))));
   const elements = [fields.filter((each) => !isOfBody(each)).map((each) => each.element), bodyControls, bodyForm, raw, options.element];
-  return { elements, request, update: options.update };
+  /** False, and the browser says so beside the field, while a part of the path is missing. */
+  const makeAnAddress = () => fields.filter((each) => each.place === "path").every((each) => each.isUsable());
+  return { elements, request, makeAnAddress, update: options.update };
 }
 
 /** The request as HTTP or curl: the one that was sent until something is changed, else the next one. */
@@ -659,14 +676,14 @@ function requestDisplay(operation, inputs) {
   return { element, show, showNext, keepAsSent };
 }
 
-/** Checkboxes to leave a credential out and watch the refusal. */
+/** Checkboxes to leave out a credential that the page has, and watch the refusal. */
 function credentialOptions(operation, onchange) {
   const known = {
     accessToken: () => (session.accessToken ? "" : "none yet: sign in first"),
-    csrfToken: () => (currentCsrfToken() ? "" : "none yet"),
     refreshCookie: () => "",
+    csrfToken: () => (currentCsrfToken() ? "" : "none yet"),
   };
-  const rows = Object.keys(SCHEME_LABELS).filter((name) => operation.schemes.has(name)).map((name) => {
+  const rows = Object.keys(known).filter((name) => operation.schemes.has(name)).map((name) => {
     const box = h("input", { type: "checkbox", checked: true, onchange });
     const note = h("span", { class: "facts" });
     return { name, box, note, element: h("label", { class: "option" }, box, h("span", {}, name === "csrfToken" ? "CSRF header" : SCHEME_LABELS[name]), note) };
@@ -706,7 +723,7 @@ function responseView(operation, answer) {
 
 function problemView(operation, answer) {
   const problem = answer.json ?? {};
-  const advice = adviceFor(operation, answer.status, problem.code);
+  const advice = adviceForEnd(problem.end_reason) ?? adviceFor(operation, answer.status, problem.code);
   const meaning = operation.responses.find((each) => each.status === String(answer.status))?.description;
   const retryAfter = answer.headers.find(([name]) => name === "retry-after")?.[1];
   return h("div", { class: "problem" },

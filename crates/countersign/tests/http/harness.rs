@@ -8,8 +8,9 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use countersign::core::auth::{Auth, AuthSettings, NewAccount};
 use countersign::core::clock::{ManualClock, SystemRandomness};
+use countersign::core::error::StoreError;
 use countersign::core::password::{HashingSettings, Password};
-use countersign::core::secrets::RootSecret;
+use countersign::core::secrets::{RootSecret, RootSecrets};
 use countersign::core::session::{EndedBy, Session};
 use countersign::core::store::{MemoryStore, SharedStore};
 use countersign::core::user::{Email, User, Username};
@@ -46,6 +47,7 @@ pub(crate) struct Setup {
     pub(crate) http: HttpSettings,
     pub(crate) store: SharedStore,
     pub(crate) secret: RootSecret,
+    pub(crate) previous_secrets: Vec<RootSecret>,
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -88,26 +90,35 @@ impl Setup {
             http,
             store: Arc::new(MemoryStore::default()),
             secret: RootSecret::generate(&SystemRandomness),
+            previous_secrets: Vec::new(),
             clock: Arc::new(ManualClock::default()),
         }
     }
 
     pub(crate) async fn start(self) -> Service {
+        self.try_to_start().await.unwrap()
+    }
+
+    pub(crate) async fn try_to_start(self) -> Result<Service, StoreError> {
         let (clock, secret) = (self.clock, self.secret);
+        let roots = RootSecrets {
+            current: secret.clone(),
+            previous: self.previous_secrets,
+        };
         let store = Arc::clone(&self.store);
         let randomness = Arc::new(SystemRandomness);
         let auth_settings = self.auth.clone();
         let auth = Auth::start_with(
             self.store,
-            &secret,
+            roots,
             self.auth,
             Arc::clone(&clock) as _,
             randomness,
         );
-        let auth = Arc::new(auth.await.unwrap());
+        let auth = Arc::new(auth.await?);
         let app = App::new(Arc::clone(&auth), self.http.clone());
         let (router, operations) = (app.router(), app.operations_router());
-        Service {
+        Ok(Service {
             auth,
             clock,
             secret,
@@ -116,7 +127,7 @@ impl Setup {
             auth_settings,
             router,
             operations,
-        }
+        })
     }
 }
 
@@ -156,6 +167,7 @@ impl Service {
             http: self.settings.clone(),
             store: Arc::clone(&self.store),
             secret: self.secret.clone(),
+            previous_secrets: Vec::new(),
             clock: Arc::clone(&self.clock),
         }
     }
@@ -178,6 +190,15 @@ impl Service {
             access_token: None,
             csrf_token: None,
             peer: "192.0.2.7:50000".parse().unwrap(),
+        }
+    }
+
+    /// The same person with the same cookies and tokens, calling another process of the service.
+    pub(crate) fn called_by(&self, client: &Client) -> Client {
+        Client {
+            router: self.router.clone(),
+            operations: self.operations.clone(),
+            ..client.clone()
         }
     }
 

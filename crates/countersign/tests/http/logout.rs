@@ -1,6 +1,6 @@
 //! `POST /users/logout`
 
-use crate::harness::{FOREIGN, Setup, service_with_ana};
+use crate::harness::{Answer, Call, Client, FOREIGN, Service, Setup, service_with_ana};
 use http::StatusCode;
 use serde_json::json;
 
@@ -135,10 +135,12 @@ async fn of_two_credentials_both_sessions_must_be_proven() {
 }
 
 #[tokio::test]
-async fn the_scope_is_local_or_left_out() {
+async fn the_scope_is_one_of_three_words_or_left_out() {
     let (_service, _, ana) = service_with_ana().await;
     for (body, errors) in [
         (json!({"scope": "everything"}), ["scope:invalid"]),
+        (json!({"scope": "Global"}), ["scope:invalid"]),
+        (json!({"scope": ""}), ["scope:invalid"]),
         (json!({"scope": ["local"]}), ["scope:wrong_type"]),
     ] {
         let call = ana.post("/users/logout").with_cookies().with_csrf();
@@ -177,4 +179,187 @@ async fn nothing_may_be_sent_under_any_name() {
         .await;
     ana.keep(&answer.expect(StatusCode::NO_CONTENT));
     ana.user().await.refused(401, "session_ended");
+}
+
+/// Ana on three devices, and Bob.
+async fn three_devices() -> (Service, [Client; 3], Client) {
+    let (service, _, ana) = service_with_ana().await;
+    let devices = [
+        ana,
+        service.signed_in("ana").await,
+        service.signed_in("ana").await,
+    ];
+    service.make_user("bob").await;
+    let bob = service.signed_in("bob").await;
+    (service, devices, bob)
+}
+
+async fn reaching(call: Call<'_>, scope: &str) -> Answer {
+    call.json(&json!({"scope": scope})).send().await
+}
+
+async fn has_ended(client: &Client, reason: &str) {
+    for answer in [client.user().await, client.clone().refresh().await] {
+        let ended = answer.refused(401, "session_ended");
+        assert_eq!(ended.json["end_reason"], reason);
+    }
+}
+
+async fn goes_on(client: &Client) {
+    client.user().await.expect(StatusCode::OK);
+    client.clone().refresh().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_others_end_and_this_session_keeps_its_cookies() {
+    for by_cookie in [false, true] {
+        let (_service, [ana, phone, tablet], bob) = three_devices().await;
+        let call = ana.post("/users/logout").with_csrf();
+        let call = if by_cookie {
+            call.with_cookies()
+        } else {
+            call.with_token()
+        };
+        let answer = reaching(call, "others").await;
+        let answer = answer.expect(StatusCode::NO_CONTENT);
+        assert!(answer.set_cookies().is_empty());
+        for other in [phone, tablet] {
+            has_ended(&other, "revoked_by_user").await;
+        }
+        goes_on(&ana).await;
+        goes_on(&bob).await;
+    }
+}
+
+#[tokio::test]
+async fn everywhere_is_here_as_well() {
+    for by_cookie in [false, true] {
+        let (_service, [ana, phone, tablet], bob) = three_devices().await;
+        let call = ana.post("/users/logout").with_csrf();
+        let call = if by_cookie {
+            call.with_cookies()
+        } else {
+            call.with_token()
+        };
+        let answer = reaching(call, "global").await;
+        let answer = answer.expect(StatusCode::NO_CONTENT);
+        assert_eq!(answer.set_cookies().len(), 2, "both are cleared");
+        has_ended(&ana, "logout").await;
+        for other in [phone, tablet] {
+            has_ended(&other, "revoked_by_user").await;
+        }
+        goes_on(&bob).await;
+    }
+}
+
+#[tokio::test]
+async fn the_previous_cookie_reaches_as_far_within_the_grace() {
+    for scope in ["others", "global"] {
+        let (service, [mut ana, phone, _], _) = three_devices().await;
+        let previous = ana.clone();
+        ana.refresh().await.expect(StatusCode::OK);
+        service.later(30);
+        let call = previous.post("/users/logout").with_cookies().with_csrf();
+        let answer = reaching(call, scope).await;
+        answer.expect(StatusCode::NO_CONTENT);
+        phone.user().await.refused(401, "session_ended");
+        assert_eq!(service.session_of(&ana).await.generation.0, 1);
+    }
+}
+
+#[tokio::test]
+async fn whoever_finds_a_superseded_cookie_signs_out_its_own_session_only() {
+    for scope in ["others", "global"] {
+        let (service, [mut ana, phone, tablet], _) = three_devices().await;
+        let found = ana.clone();
+        ana.refresh().await.expect(StatusCode::OK);
+        service.later(31);
+        let call = found.post("/users/logout").with_cookies().with_csrf();
+        let answer = reaching(call, scope).await;
+        answer.refused(401, "refresh_reused");
+        has_ended(&ana, "reuse_detected").await;
+        goes_on(&phone).await;
+        goes_on(&tablet).await;
+    }
+}
+
+#[tokio::test]
+async fn the_cookie_or_token_of_a_session_that_has_ended_signs_nobody_else_out() {
+    for scope in ["others", "global"] {
+        let (service, [mut ana, phone, tablet], _) = three_devices().await;
+        let held = ana.clone();
+        ana.logout().await.expect(StatusCode::NO_CONTENT);
+        for call in [
+            held.post("/users/logout").with_cookies(),
+            held.post("/users/logout").with_token(),
+            held.post("/users/logout").with_token().with_cookies(),
+        ] {
+            let ended = reaching(call.with_csrf(), scope).await;
+            let ended = ended.refused(401, "session_ended");
+            assert_eq!(ended.json["end_reason"], "logout");
+        }
+        goes_on(&phone).await;
+        goes_on(&tablet).await;
+        service.later(7 * 24 * 3_600);
+        let call = held.post("/users/logout").with_cookies().with_csrf();
+        let answer = reaching(call, scope).await;
+        answer.refused(401, "refresh_expired");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_no_credential_or_junk_reaches_nobody() {
+    let (_service, [ana, phone, _], _) = three_devices().await;
+    for scope in ["others", "global"] {
+        let call = ana.post("/users/logout").with_csrf();
+        let answer = reaching(call, scope).await;
+        answer.refused(401, "credentials_missing");
+        let junk = ana.post("/users/logout").with_csrf();
+        let junk = junk.header("cookie", "refreshtoken=junk");
+        let answer = reaching(junk, scope).await;
+        answer.refused(401, "refresh_invalid");
+        let junk = ana.post("/users/logout").with_csrf().bearer("junk");
+        let answer = reaching(junk, scope).await;
+        answer.refused(401, "token_malformed");
+    }
+    goes_on(&ana).await;
+    goes_on(&phone).await;
+}
+
+#[tokio::test]
+async fn an_expired_access_token_is_no_hindrance_beside_a_good_cookie() {
+    let (service, [ana, phone, _], _) = three_devices().await;
+    service.later(300);
+    let call = ana.post("/users/logout").with_token().with_csrf();
+    let answer = reaching(call, "others").await;
+    answer.refused(401, "token_expired");
+    let call = ana.post("/users/logout").with_token().with_cookies();
+    let answer = reaching(call.with_csrf(), "others").await;
+    answer.expect(StatusCode::NO_CONTENT);
+    let ended = phone.clone().refresh().await;
+    ended.refused(401, "session_ended");
+    ana.clone().refresh().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn reaching_further_shows_the_csrf_token_as_well() {
+    let (_service, [ana, phone, tablet], _) = three_devices().await;
+    let others = phone.csrf_token.as_deref().unwrap();
+    for scope in ["others", "global"] {
+        for (shown, code) in [("", "csrf_missing"), (others, "csrf_invalid")] {
+            for call in [
+                ana.post("/users/logout").with_cookies(),
+                ana.post("/users/logout").with_token(),
+            ] {
+                let call = call.header("x-csrftoken", shown);
+                reaching(call, scope).await.refused(403, code);
+            }
+        }
+        let call = ana.post("/users/logout").with_cookies().with_csrf();
+        let answer = reaching(call.on_page(FOREIGN), scope).await;
+        answer.refused(403, "origin_denied");
+    }
+    for device in [ana, phone, tablet] {
+        goes_on(&device).await;
+    }
 }

@@ -321,56 +321,6 @@ async fn a_refresh_that_a_logout_overtakes_signs_nobody_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn after_a_logout_that_races_a_refresh_no_token_works() {
-    let (service, _, _) = service_with_ana().await;
-    for _ in 0..200 {
-        let ana = service.signed_in("ana").await;
-        let (mut refreshing, mut leaving) = (ana.clone(), ana.clone());
-        let refresh = tokio::spawn(async move {
-            let answer = refreshing.refresh().await;
-            (answer, refreshing)
-        });
-        let logout = tokio::spawn(async move { leaving.logout().await });
-        logout.await.unwrap().expect(StatusCode::NO_CONTENT);
-        let (refreshed, refreshing) = refresh.await.unwrap();
-        if refreshed.status != StatusCode::OK {
-            refreshed.refused(401, "session_ended");
-        }
-        for mut holder in [ana, refreshing] {
-            holder.user().await.refused(401, "session_ended");
-            holder.refresh().await.refused(401, "session_ended");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn after_a_deactivation_that_races_a_refresh_no_token_works() {
-    let service = Arc::new(Setup::development().start().await);
-    for round in 0..200 {
-        let name = format!("ana{round}");
-        service.make_user(&name).await;
-        let ana = service.signed_in(&name).await;
-        let mut refreshing = ana.clone();
-        let refresh = tokio::spawn(async move {
-            let answer = refreshing.refresh().await;
-            (answer, refreshing)
-        });
-        let operator = Arc::clone(&service);
-        let deactivation = tokio::spawn(async move { operator.deactivate(&name).await });
-        deactivation.await.unwrap();
-        let (refreshed, refreshing) = refresh.await.unwrap();
-        if refreshed.status != StatusCode::OK {
-            refreshed.refused(401, "session_ended");
-        }
-        for mut holder in [ana, refreshing] {
-            let ended = holder.user().await.refused(401, "session_ended");
-            assert_eq!(ended.json["end_reason"], "user_deactivated");
-            holder.refresh().await.refused(401, "session_ended");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_login_that_races_a_deactivation_no_token_works() {
     let service = Arc::new(Setup::development().start().await);
     for round in 0..100 {
@@ -436,6 +386,8 @@ async fn every_end_of_a_session_is_told_with_its_reason() {
                 assert!(auth.revoke_session(id, by).await.unwrap());
             }
             EndReason::TooManySessions => {
+                // Of sessions used last in the same instant, any may be the one.
+                service.later(1);
                 drop(service.signed_in(&name).await);
                 drop(service.signed_in(&name).await);
             }

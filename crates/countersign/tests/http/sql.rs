@@ -1,6 +1,8 @@
-//! Text that means something to SQL, over a store that speaks it: everywhere it is only text.
+//! Over a store that speaks SQL: text that means something to it is only text everywhere, and a lock that
+//! somebody holds is waited for and then told.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Client, LISTED, PASSWORD, Service, Setup};
 use countersign::core::store::UserQuery;
@@ -173,7 +175,7 @@ async fn the_whole_journey_works_over_sqlite() {
     there.logout().await.expect(StatusCode::NO_CONTENT);
     there.user().await.refused(401, "session_ended");
     // What one process ends the other hears of within this time.
-    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
     ana.user().await.refused(401, "session_ended");
     ana.refresh().await.refused(401, "session_ended");
 }
@@ -193,4 +195,71 @@ async fn sixty_four_refreshes_with_one_token_converge_over_sqlite() {
     tokens.dedup();
     assert_eq!(tokens.len(), 1);
     assert_eq!(service.session_of(&ana).await.generation.0, 1);
+}
+
+/// A service that waits for a lock for 300 ms, and a connection of somebody else's.
+async fn beside_a_stranger() -> (Service, Client, rusqlite::Connection, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("countersign.db");
+    let options = SqliteOptions::new(&path).timeout(Duration::from_millis(300));
+    let store = SqliteStore::open(&options).unwrap();
+    let setup = Setup::development().over(Arc::new(store));
+    let service = setup.start().await;
+    service.make_user("ana").await;
+    let ana = service.signed_in("ana").await;
+    ana.user().await.expect(StatusCode::OK);
+    let stranger = rusqlite::Connection::open(&path).unwrap();
+    (service, ana, stranger, directory)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_held_too_long_is_a_503_and_nothing_is_half_done() {
+    let (service, mut ana, stranger, _directory) = beside_a_stranger().await;
+    let before = ana.clone();
+    stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let body = json!({"current_password": PASSWORD, "new_password": "a quiet river"});
+    let end = format!("/users/sessions/{}", ana.session_id());
+    for call in [
+        ana.post("/users/refresh_token").with_cookies().with_csrf(),
+        ana.post("/users/logout").with_cookies().with_csrf(),
+        ana.post("/users/password")
+            .with_token()
+            .with_csrf()
+            .json(&body),
+        ana.delete(&end).with_token().with_csrf(),
+    ] {
+        let asked = Instant::now();
+        let answer = call.send().await.refused(503, "storage_unavailable");
+        assert_eq!(answer.header("retry-after"), "2");
+        assert!(asked.elapsed() < Duration::from_secs(5));
+        assert!(answer.set_cookies().is_empty(), "the cookies stay");
+    }
+    // Reading goes on meanwhile.
+    ana.user().await.expect(StatusCode::OK);
+    let call = ana.get("/users/sessions").with_token();
+    call.send().await.expect(StatusCode::OK);
+    stranger.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(service.session_of(&ana).await.generation.0, 0);
+    ana.refresh().await.expect(StatusCode::OK);
+    ana.user().await.expect(StatusCode::OK);
+    before.user().await.expect(StatusCode::OK);
+    service.signed_in("ana").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_given_back_in_time_is_not_noticed() {
+    let (service, mut ana, stranger, _directory) = beside_a_stranger().await;
+    for generation in 1..=5 {
+        stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let refresh = tokio::spawn(async move {
+            ana.refresh().await.expect(StatusCode::OK);
+            ana
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!refresh.is_finished());
+        stranger.execute_batch("COMMIT").unwrap();
+        ana = refresh.await.unwrap();
+        ana.user().await.expect(StatusCode::OK);
+        assert_eq!(service.session_of(&ana).await.generation.0, generation);
+    }
 }

@@ -1,7 +1,7 @@
 //! A store that works, until a test says otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -37,26 +37,56 @@ pub(crate) const INNERMOST: &str = "/var/lib/innermost.db: SELECT password FROM 
 /// The store that forgets, with troubles.
 #[derive(Debug, Default)]
 pub(crate) struct TroubledStore {
-    inner: MemoryStore,
-    /// Told that nothing is heard while there is trouble, as a store does that has lost its feed.
-    watchers: Watchers,
+    inner: Arc<MemoryStore>,
+    feed: Arc<Feed>,
     reads: AtomicUsize,
     trouble: Mutex<Option<Trouble>>,
     before_rotating: Mutex<Option<Arc<Barrier>>>,
+    after_finding_a_user: Mutex<Option<Arc<Barrier>>>,
     rotations: AtomicUsize,
 }
 
+/// What one process hears of the tables: all, or nothing while it has lost its feed.
+#[derive(Debug, Default)]
+struct Feed {
+    watchers: Watchers,
+    is_lost: AtomicBool,
+}
+
+impl Watcher for Feed {
+    fn hear(&self, change: Change) {
+        if !self.is_lost.load(Ordering::SeqCst) {
+            self.watchers.tell(change);
+        }
+    }
+}
+
 impl TroubledStore {
+    /// Another process's way to the same tables, with troubles of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn have(&self, trouble: Trouble) {
         *lock(&self.trouble) = Some(trouble);
         if trouble != Trouble::ReadOnly {
-            self.watchers.tell(Change::Unheard);
+            self.lose_the_feed();
         }
+    }
+
+    /// It works, and nothing is heard of what changes.
+    pub(crate) fn lose_the_feed(&self) {
+        self.feed.watchers.tell(Change::Unheard);
+        self.feed.is_lost.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn recover(&self) {
         *lock(&self.trouble) = None;
-        self.watchers.tell(Change::HeardAgain);
+        self.feed.is_lost.store(false, Ordering::SeqCst);
+        self.feed.watchers.tell(Change::HeardAgain);
     }
 
     /// How many reads there have been.
@@ -69,6 +99,14 @@ impl TroubledStore {
     pub(crate) fn gather_before_rotating(&self, callers: usize) -> Arc<Barrier> {
         let barrier = Arc::new(Barrier::new(callers));
         *lock(&self.before_rotating) = Some(Arc::clone(&barrier));
+        barrier
+    }
+
+    /// The next one who looks for a user is held up on the way back, until another has come there twice:
+    /// once to know that the user was read, and once to let the reader go on.
+    pub(crate) fn hold_up_after_finding_a_user(&self) -> Arc<Barrier> {
+        let barrier = Arc::new(Barrier::new(2));
+        *lock(&self.after_finding_a_user) = Some(Arc::clone(&barrier));
         barrier
     }
 
@@ -110,13 +148,23 @@ impl Store for TroubledStore {
     }
 
     fn watch(&self, watcher: &Arc<dyn Watcher>) {
-        self.inner.watch(watcher);
-        self.watchers.add(watcher);
+        // Listened to from the first watcher on, and only once.
+        if Arc::weak_count(&self.feed) == 0 {
+            let feed: Arc<dyn Watcher> = self.feed.clone();
+            self.inner.watch(&feed);
+        }
+        self.feed.watchers.add(watcher);
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         self.read().await?;
-        self.inner.find_user(id).await
+        let found = self.inner.find_user(id).await;
+        let barrier = lock(&self.after_finding_a_user).take();
+        if let Some(barrier) = barrier {
+            barrier.wait().await;
+            barrier.wait().await;
+        }
+        found
     }
 
     async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
