@@ -8,10 +8,10 @@ use countersign_core::auth::Auth;
 use countersign_core::clock::SystemRandomness;
 use countersign_core::secrets::{RootSecret, RootSecrets};
 use countersign_core::store::Store as _;
-use countersign_sql::{Migrations, SqliteOptions, SqliteStore};
+use countersign_sql::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 
 use crate::config::secrets::{self, RootSource};
-use crate::config::{Problems, Settings};
+use crate::config::{DatabaseSettings, Problems, Settings};
 use crate::failure::Failure;
 use crate::root_file;
 
@@ -26,27 +26,65 @@ pub(crate) enum IfMissing {
 
 /// Opens the service's use cases, bringing the database to this program's version.
 pub(crate) async fn open(settings: &Settings, if_missing: IfMissing) -> Result<Auth, Failure> {
-    if if_missing == IfMissing::Refuse {
-        refuse_missing(&settings.database.file)?;
+    match &settings.database {
+        DatabaseSettings::Sqlite(options) => open_sqlite(options, settings, if_missing).await,
+        DatabaseSettings::Postgres(options) => open_postgres(options, settings, if_missing).await,
+        DatabaseSettings::Refused => unreachable!("refused settings open nothing"),
     }
-    let store = SqliteStore::open(&options(settings))?;
+}
+
+async fn open_sqlite(
+    options: &SqliteOptions,
+    settings: &Settings,
+    if_missing: IfMissing,
+) -> Result<Auth, Failure> {
+    if if_missing == IfMissing::Refuse {
+        refuse_missing(&options.path)?;
+    }
+    let store = SqliteStore::open(options)?;
     let root = match &settings.root {
         RootSource::Given(root) => root.clone(),
         RootSource::ToBeMade(file) => make_root(file, &store, settings).await?,
         RootSource::Refused => unreachable!("refused settings open nothing"),
     };
-    let roots = RootSecrets {
-        current: root,
-        previous: settings.previous_roots.clone(),
-    };
+    let roots = roots(root, settings);
     Ok(Auth::start(Arc::new(store), roots, settings.auth.clone()).await?)
 }
 
-/// How the settings have the database opened.
-pub(crate) fn options(settings: &Settings) -> SqliteOptions {
-    SqliteOptions::new(&settings.database.file)
-        .timeout(settings.database.timeout)
-        .migrations(Migrations::Apply)
+async fn open_postgres(
+    options: &PostgresOptions,
+    settings: &Settings,
+    if_missing: IfMissing,
+) -> Result<Auth, Failure> {
+    if if_missing == IfMissing::Refuse
+        && PostgresStore::schema_versions(options).await?.current == 0
+    {
+        return Err(Failure::Failed(format!(
+            "there is nothing of Countersign's in {options}: name your database with --database, or \
+             begin with `countersign serve` or `countersign createsuperuser`"
+        )));
+    }
+    let store = PostgresStore::open(options).await?;
+    let RootSource::Given(root) = &settings.root else {
+        unreachable!("settings without a root secret are refused with PostgreSQL");
+    };
+    // All nodes decide by one clock, whatever their own show.
+    let clock = store.clock();
+    let auth = Auth::start_with(
+        Arc::new(store),
+        roots(root.clone(), settings),
+        settings.auth.clone(),
+        clock,
+        Arc::new(SystemRandomness),
+    );
+    Ok(auth.await?)
+}
+
+fn roots(current: RootSecret, settings: &Settings) -> RootSecrets {
+    RootSecrets {
+        current,
+        previous: settings.previous_roots.clone(),
+    }
 }
 
 /// Refuses a database that does not exist.
@@ -71,7 +109,7 @@ async fn make_root(
     // Keys that are sealed under a secret from before are sealed anew.
     if settings.previous_roots.is_empty() && !store.signing_keys().await?.is_empty() {
         // Another process may have made both since the settings were read.
-        return read_root(file)?.ok_or_else(|| lost_root(file, &settings.database.file));
+        return read_root(file)?.ok_or_else(|| lost_root(file, &settings.database));
     }
     let fresh = RootSecret::generate(&SystemRandomness);
     match root_file::create(file, &fresh) {
@@ -98,7 +136,7 @@ fn read_root(file: &Path) -> Result<Option<RootSecret>, Failure> {
     }
 }
 
-fn lost_root(file: &Path, database: &Path) -> Failure {
+fn lost_root(file: &Path, database: &DatabaseSettings) -> Failure {
     let mut problems = Problems::default();
     problems.add(
         "secrets.root_file",
@@ -109,7 +147,7 @@ fn lost_root(file: &Path, database: &Path) -> Failure {
              secret is lost for good, delete the rows of countersign_signing_key; the next start then \
              makes a new secret and new keys, and everybody signs in again",
             file.display(),
-            database.display()
+            database
         ),
     );
     problems.into()

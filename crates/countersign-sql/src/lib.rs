@@ -1,7 +1,8 @@
 //! Countersign's stores.
 //!
-//! [`SqliteStore`] keeps everything in one SQLite file, for a service on one machine. It implements
-//! [`Store`](countersign_core::store::Store) and passes the suite that every store passes.
+//! [`SqliteStore`] keeps everything in one SQLite file, for a service on one machine.
+//! [`PostgresStore`] keeps it in a PostgreSQL database, for as many nodes as are needed. Both
+//! implement [`Store`](countersign_core::store::Store) and pass the suite that every store passes.
 //!
 //! ```no_run
 //! use countersign_sql::{SqliteOptions, SqliteStore};
@@ -12,6 +13,11 @@
 //! # }
 //! ```
 
+mod postgres;
 mod sqlite;
+mod versions;
+mod words;
 
-pub use sqlite::{Migrations, SchemaVersions, SqliteOptions, SqliteStore};
+pub use postgres::{AddressError, PostgresOptions, PostgresStore};
+pub use sqlite::{SqliteOptions, SqliteStore};
+pub use versions::{Migrations, SchemaVersions};

@@ -27,11 +27,15 @@ use crate::session::{
 };
 use crate::user::{Email, NewUser, PersonName, ProfileChange, User, UserId, Username};
 
-/// Makes one test of each case, on a fresh and empty store each.
+/// Makes one test of each case, on a fresh and empty store each; with
+/// `ignored: "needs a server",` before it, of tests that run only when asked for.
 #[macro_export]
 macro_rules! store_contract {
-    ($empty_store:expr) => {
-        $crate::store_contract!(@each $empty_store;
+    (ignored: $reason:literal, $empty_store:expr) => {
+        $crate::store_contract!(@cases [#[ignore = $reason]] $empty_store);
+    };
+    (@cases $attributes:tt $empty_store:expr) => {
+        $crate::store_contract!(@each $attributes $empty_store;
             users_are_found_as_they_were_made
             a_username_belongs_to_one_user
             odd_text_is_kept_literally
@@ -65,14 +69,19 @@ macro_rules! store_contract {
             a_working_store_checks_out
         );
     };
-    (@each $empty_store:expr; $($case:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let make = $empty_store;
-                $crate::store::contract::$case(make().await).await;
-            }
-        )*
+    (@each $attributes:tt $empty_store:expr; $($case:ident)*) => {
+        $($crate::store_contract!(@one $attributes $empty_store; $case);)*
+    };
+    (@one [$(#[$attribute:meta])*] $empty_store:expr; $case:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
+        async fn $case() {
+            let make = $empty_store;
+            $crate::store::contract::$case(make().await).await;
+        }
+    };
+    ($empty_store:expr) => {
+        $crate::store_contract!(@cases [] $empty_store);
     };
 }
 

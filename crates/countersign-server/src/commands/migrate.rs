@@ -1,17 +1,16 @@
 //! `migrate`: brings the database to the version that this program needs.
 
-use countersign_sql::SqliteStore;
+use countersign_sql::{PostgresStore, SchemaVersions, SqliteStore};
 
 use crate::cli::Migrate;
-use crate::config::Settings;
+use crate::config::{DatabaseSettings, Settings};
 use crate::failure::Failure;
-use crate::{opening, output};
+use crate::output;
 
-pub(super) fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure> {
-    let database = settings.database.file.display();
-    let opening = opening::options(settings);
+pub(super) async fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure> {
+    let database = &settings.database;
     if options.check {
-        let versions = SqliteStore::schema_versions(&opening)?;
+        let versions = look(database).await?;
         if versions.is_pending() {
             return Err(Failure::Failed(format!(
                 "{database} has schema version {} and version {} is needed: run `countersign \
@@ -25,7 +24,7 @@ pub(super) fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure>
         ));
         return Ok(());
     }
-    let versions = SqliteStore::migrate(&opening)?;
+    let versions = migrate(database).await?;
     if versions.is_pending() {
         let (before, now) = (versions.current, versions.wanted);
         output::line(format_args!(
@@ -38,4 +37,20 @@ pub(super) fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure>
         ));
     }
     Ok(())
+}
+
+async fn look(database: &DatabaseSettings) -> Result<SchemaVersions, Failure> {
+    Ok(match database {
+        DatabaseSettings::Sqlite(options) => SqliteStore::schema_versions(options)?,
+        DatabaseSettings::Postgres(options) => PostgresStore::schema_versions(options).await?,
+        DatabaseSettings::Refused => unreachable!("refused settings open nothing"),
+    })
+}
+
+async fn migrate(database: &DatabaseSettings) -> Result<SchemaVersions, Failure> {
+    Ok(match database {
+        DatabaseSettings::Sqlite(options) => SqliteStore::migrate(options)?,
+        DatabaseSettings::Postgres(options) => PostgresStore::migrate(options).await?,
+        DatabaseSettings::Refused => unreachable!("refused settings open nothing"),
+    })
 }

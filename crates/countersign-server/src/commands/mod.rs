@@ -37,7 +37,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             let settings = settings_for_people(&chosen)?;
             block_on(keys::run(&settings, command))
         }
-        Command::Migrate(options) => migrate::run(&settings_for_people(&chosen)?, &options),
+        Command::Migrate(options) => {
+            let settings = settings_for_people(&chosen)?;
+            block_on(migrate::run(&settings, &options))
+        }
         Command::Config(command) => config::run(&chosen, &command),
         Command::Openapi => {
             let description = countersign::openapi(&chosen.load()?.http);

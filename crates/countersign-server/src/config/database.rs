@@ -1,8 +1,10 @@
 //! `[database]`: where users and sessions are kept.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_sql::{AddressError, PostgresOptions, SqliteOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +15,23 @@ use super::problems::Problems;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DatabaseSection {
-    /// The database: `sqlite://` and the path of its file, relative to the working directory or,
-    /// with a third slash, absolute. Made at the first start. Default: `sqlite://countersign.db`.
+    /// The database. `sqlite://` and the path of its file, relative to the working directory or,
+    /// with a third slash, absolute; made at the first start. Or `postgres://user:password@host/name`
+    /// for more than one node; `sslmode` and `sslrootcert` may follow. A database on another machine
+    /// must prove its name (`sslmode=verify-full`). Default: `sqlite://countersign.db`.
     url: String,
     /// How long to wait for a database that is busy, from `100ms` to `60s`. Default: `5s`.
     timeout: String,
+    /// How many transactions run at once in PostgreSQL, on a connection each, from 1 to 1000. Each
+    /// node has this many connections at most, and three more. Default: four for each core.
+    pool_size: Option<u32>,
+    /// Whether `url` leads to a pooler that gives each transaction another connection, like PgBouncer
+    /// with `pool_mode = transaction`. Then other nodes are looked for every 50 ms rather than listened
+    /// to, unless `listen_url` is set. Default: false.
+    pooled: bool,
+    /// The same PostgreSQL database past the pooler, where other nodes can be listened to on one
+    /// connection. Default: none.
+    listen_url: Option<String>,
 }
 
 impl Default for DatabaseSection {
@@ -25,36 +39,132 @@ impl Default for DatabaseSection {
         Self {
             url: "sqlite://countersign.db".to_owned(),
             timeout: "5s".to_owned(),
+            pool_size: None,
+            pooled: false,
+            listen_url: None,
         }
     }
 }
 
 /// Where users and sessions are kept, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DatabaseSettings {
-    pub(crate) file: PathBuf,
-    pub(crate) timeout: Duration,
+pub(crate) enum DatabaseSettings {
+    Sqlite(SqliteOptions),
+    Postgres(Box<PostgresOptions>),
+    /// It was refused.
+    Refused,
 }
 
-impl DatabaseSection {
-    pub(crate) fn check(&self, problems: &mut Problems) -> DatabaseSettings {
-        let file = problems.keep("database.url", parse_url(&self.url), PathBuf::new());
-        let limits = (Duration::from_millis(100), Duration::from_mins(1));
-        let timeout = durations::between(&self.timeout, limits.0, limits.1);
-        let timeout = problems.keep("database.timeout", timeout, limits.1);
-        DatabaseSettings { file, timeout }
+impl DatabaseSettings {
+    /// How many connections there are for transactions, if that is chosen.
+    pub(crate) fn pool_size(&self) -> Option<usize> {
+        match self {
+            Self::Postgres(options) => Some(options.pool_size),
+            Self::Sqlite(_) | Self::Refused => None,
+        }
     }
 }
 
+/// Without a password.
+impl fmt::Display for DatabaseSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(options) => options.path.display().fmt(formatter),
+            Self::Postgres(options) => options.fmt(formatter),
+            Self::Refused => formatter.write_str("(refused)"),
+        }
+    }
+}
+
+const LARGEST_POOL: u32 = 1_000;
+
+impl DatabaseSection {
+    pub(crate) fn check(&self, problems: &mut Problems) -> DatabaseSettings {
+        let limits = (Duration::from_millis(100), Duration::from_mins(1));
+        let timeout = durations::between(&self.timeout, limits.0, limits.1);
+        let timeout = problems.keep("database.timeout", timeout, limits.1);
+        if is_postgres(&self.url) {
+            return self.check_postgres(timeout, problems);
+        }
+        let only_postgres = [
+            ("database.pool_size", self.pool_size.is_some()),
+            ("database.pooled", self.pooled),
+            ("database.listen_url", self.listen_url.is_some()),
+        ];
+        for (key, is_set) in only_postgres {
+            if is_set {
+                problems.add(key, "is for PostgreSQL alone: leave this out");
+            }
+        }
+        let file = problems.keep("database.url", parse_file(&self.url), PathBuf::new());
+        DatabaseSettings::Sqlite(SqliteOptions::new(file).timeout(timeout))
+    }
+
+    /// Of a URL on the command line, which everybody on the machine can read.
+    pub(crate) fn refuse_password(&self, problems: &mut Problems) {
+        if holds_password(&self.url) {
+            problems.add(
+                "database.url",
+                "others on this machine can read a password on the command line: give the URL in \
+                 COUNTERSIGN_DATABASE__URL or in the settings file",
+            );
+        }
+    }
+
+    fn check_postgres(&self, timeout: Duration, problems: &mut Problems) -> DatabaseSettings {
+        let mut options = match PostgresOptions::new(&self.url) {
+            Ok(options) => options.timeout(timeout).pooled(self.pooled),
+            Err(error) => {
+                problems.add("database.url", error.to_string());
+                return DatabaseSettings::Refused;
+            }
+        };
+        if let Some(size) = self.pool_size {
+            if !(1..=LARGEST_POOL).contains(&size) {
+                let message = format!("write a number from 1 to {LARGEST_POOL}");
+                problems.add("database.pool_size", message);
+            }
+            options = options.pool_size(size as usize);
+        }
+        match &self.listen_url {
+            Some(url) => match check_listen_url(url, self.pooled, options) {
+                Ok(options) => DatabaseSettings::Postgres(Box::new(options)),
+                Err(message) => {
+                    problems.add("database.listen_url", message);
+                    DatabaseSettings::Refused
+                }
+            },
+            None => DatabaseSettings::Postgres(Box::new(options)),
+        }
+    }
+}
+
+fn check_listen_url(
+    url: &str,
+    pooled: bool,
+    options: PostgresOptions,
+) -> Result<PostgresOptions, String> {
+    if !pooled {
+        let message = "is for use with a pooler: set database.pooled as well, or leave this out";
+        return Err(message.to_owned());
+    }
+    options
+        .listen_url(url)
+        .map_err(|error: AddressError| error.to_string())
+}
+
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+}
+
 /// The messages do not quote the URL: that of another database may hold a password.
-fn parse_url(url: &str) -> Result<PathBuf, String> {
+fn parse_file(url: &str) -> Result<PathBuf, String> {
     let Some(path) = url.strip_prefix("sqlite://") else {
-        let known = ["postgres://", "postgresql://", "mysql://"];
-        return Err(if known.iter().any(|scheme| url.starts_with(scheme)) {
-            "this release keeps its data in SQLite only: write sqlite://countersign.db".to_owned()
-        } else {
-            "write sqlite:// and the path of a file, like sqlite://countersign.db".to_owned()
-        });
+        let message = "write sqlite:// and the path of a file, like sqlite://countersign.db, or \
+                       postgres://user:password@host/name";
+        return Err(message.to_owned());
     };
     if path.is_empty() || path.ends_with('/') {
         return Err("name the file, like sqlite://countersign.db".to_owned());
@@ -68,4 +178,26 @@ fn parse_url(url: &str) -> Result<PathBuf, String> {
         return Err("write the path alone, without ? or #".to_owned());
     }
     Ok(PathBuf::from(path))
+}
+
+/// The settings whose value may hold a password.
+pub(super) const URLS: [&str; 2] = ["database.url", "database.listen_url"];
+
+/// Whether there is a password between `//` and `@`.
+pub(super) fn holds_password(url: &str) -> bool {
+    credentials(url).is_some_and(|(start, end)| url[start..end].contains(':'))
+}
+
+/// A database's address without what stands between `//` and `@`.
+pub(super) fn without_password(url: &str) -> String {
+    match credentials(url) {
+        Some((start, end)) => format!("{}(hidden){}", &url[..start], &url[end..]),
+        None => url.to_owned(),
+    }
+}
+
+/// Where they start and end.
+fn credentials(url: &str) -> Option<(usize, usize)> {
+    let (start, end) = (url.find("://")? + 3, url.rfind('@')?);
+    (start <= end && !url.starts_with("sqlite:")).then_some((start, end))
 }

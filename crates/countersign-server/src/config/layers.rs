@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::keys::{Key, Kind};
 use super::problems::Problems;
-use super::{file_mode, keys, suggest};
+use super::{database, file_mode, keys, suggest};
 
 /// The settings file that is read from the working directory if none is named.
 pub(crate) const DEFAULT_FILE: &str = "countersign.toml";
@@ -192,7 +192,15 @@ impl Reader {
         let holds_secret = self
             .keys
             .iter()
-            .any(|key| key.secret && layers.holds(&key.path, &source));
+            .any(|key| key.secret && layers.holds(&key.path, &source))
+            || database::URLS.iter().any(|path| {
+                layers
+                    .given
+                    .get(*path)
+                    .filter(|given| given.source == source)
+                    .and_then(|given| given.value.as_str())
+                    .is_some_and(database::holds_password)
+            });
         if holds_secret && file_mode::others_have_access(path) {
             problems.add_general(format!(
                 "{shown} holds a secret and others can read it: run `chmod 600 {shown}`"

@@ -40,7 +40,8 @@ use serde::{Deserialize, Serialize};
 use self::cookies::CookiesSection;
 use self::cors::CorsSection;
 use self::csrf::CsrfSection;
-use self::database::{DatabaseSection, DatabaseSettings};
+use self::database::DatabaseSection;
+pub(crate) use self::database::DatabaseSettings;
 use self::layers::Layers;
 pub(crate) use self::layers::{Inputs, Override, Source};
 use self::log::LogSection;
@@ -115,7 +116,10 @@ impl Chosen {
             .iter()
             .find(|given| given.option == "--database")
         {
-            words.extend(["--database".to_owned(), database.value.clone()]);
+            words.extend([
+                "--database".to_owned(),
+                database::without_password(&database.value),
+            ]);
         }
         words.push(command.to_owned());
         words.join(" ")
@@ -164,7 +168,11 @@ impl Settings {
     ) -> Self {
         let server = raw.server.check(problems);
         let database = raw.database.check(problems);
+        if matches!(layers.source("database.url"), Source::CommandLine(_)) {
+            raw.database.refuse_password(problems);
+        }
         let root = raw.secrets.check(problems);
+        refuse_missing_root(&database, &root, problems);
         let tokens = raw.tokens.check(&server.public_url, problems, warnings);
         let previous_roots = raw.secrets.check_previous(&root, problems);
         refuse_shared_root(&root, &previous_roots, &tokens, problems);
@@ -191,7 +199,7 @@ impl Settings {
             revocations_token: raw.revocations.check(problems),
         };
         let log = raw.log.check(problems);
-        let report = Report::new(raw, layers, &auth, &http);
+        let report = Report::new(raw, layers, &auth, &http, &database);
         Self {
             server,
             database,
@@ -203,6 +211,21 @@ impl Settings {
             warnings: Vec::new(),
             report,
         }
+    }
+}
+
+/// Refuses to make a root secret where several nodes must have the same.
+fn refuse_missing_root(database: &DatabaseSettings, root: &RootSource, problems: &mut Problems) {
+    if let (DatabaseSettings::Postgres(_), RootSource::ToBeMade(file)) = (database, root) {
+        problems.add(
+            "secrets.root_file",
+            format!(
+                "{} does not exist, and with PostgreSQL every node must have the same root secret: \
+                 make one with `openssl rand -base64 32`, and give it to each in this file, readable \
+                 by its owner alone, or in COUNTERSIGN_SECRET",
+                file.display()
+            ),
+        );
     }
 }
 

@@ -6,6 +6,7 @@ use countersign::HttpSettings;
 use countersign_core::auth::AuthSettings;
 use serde_json::{Map, Value, json};
 
+use super::database::{self, DatabaseSettings};
 use super::layers::{Layers, Source};
 use super::{RawSettings, keys};
 
@@ -28,6 +29,7 @@ impl Report {
         layers: &Layers,
         auth: &AuthSettings,
         http: &HttpSettings,
+        database: &DatabaseSettings,
     ) -> Self {
         // Secrets serialise as "(set)".
         let document = serde_json::to_value(raw).unwrap_or_default();
@@ -42,6 +44,7 @@ impl Report {
             "tokens.issuer": auth.tokens.issuer,
             "cors.origins": origins,
             "cookies.refresh_name": http.cookies.refresh_name,
+            "database.pool_size": database.pool_size(),
             "password.hashing_threads": auth.hashing.threads,
             "password.hashing_queue": auth.hashing.queue,
         });
@@ -52,8 +55,8 @@ impl Report {
                 .or_else(|| document.pointer(&pointer));
             let value = value.filter(|value| !value.is_null()).cloned();
             let source = layers.source(&key.path);
-            let shown = if key.path == "database.url" {
-                value.map(without_password)
+            let shown = if database::URLS.contains(&key.path.as_str()) {
+                value.map(|url| database::without_password(url.as_str().unwrap_or_default()).into())
             } else {
                 value
             };
@@ -119,16 +122,5 @@ impl Report {
             Value::Object(entry)
         };
         self.0.iter().map(entry).collect()
-    }
-}
-
-/// The database's address without what stands between `//` and `@`.
-fn without_password(url: Value) -> Value {
-    let text = url.as_str().unwrap_or_default();
-    match (text.find("://"), text.rfind('@')) {
-        (Some(start), Some(end)) if start < end && !text.starts_with("sqlite:") => {
-            format!("{}://(hidden){}", &text[..start], &text[end..]).into()
-        }
-        _ => url,
     }
 }

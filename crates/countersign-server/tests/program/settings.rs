@@ -88,9 +88,40 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "cert.pem cannot be read",
         ),
         (
-            "database.url = \"postgres://u:CANARY@db/x\"",
+            "database.url = \"postgres://u:CANARY@db/x?sslmode=disable\"",
             "database.url",
-            "sqlite://countersign.db",
+            "verify-full",
+        ),
+        (
+            "database.url = \"postgres://u:CANARY@db\"",
+            "database.url",
+            "name the host and the database",
+        ),
+        (
+            "database.url = \"mysql://u:CANARY@db/x\"",
+            "database.url",
+            "postgres://",
+        ),
+        // Each node would make one of its own.
+        (
+            "database.url = \"postgres://u:CANARY@db/x\"",
+            "secrets.root_file",
+            "openssl rand -base64 32",
+        ),
+        (
+            "database.url = \"postgres://u:CANARY@db/x\"\ndatabase.pool_size = 0",
+            "database.pool_size",
+            "from 1 to 1000",
+        ),
+        (
+            "database.url = \"postgres://u:CANARY@db/x\"\ndatabase.listen_url = \"postgres://u:CANARY@db/x\"",
+            "database.listen_url",
+            "database.pooled",
+        ),
+        (
+            "database.pooled = true",
+            "database.pooled",
+            "leave this out",
         ),
         (
             "database.url = \"sqlite://:memory:\"",
@@ -561,20 +592,58 @@ fn check_text(place: &Place, text: &str) -> Said {
 
 #[test]
 fn a_settings_file_with_a_secret_is_for_its_owner_alone() {
+    let root = "secrets.root = \"m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM\"";
+    let database = "database.url = \"postgres://u:CANARY@localhost/d\"";
+    for (secret, elsewhere) in [
+        (root, ("NOTHING", "")),
+        (
+            database,
+            (
+                "COUNTERSIGN_SECRET",
+                "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM",
+            ),
+        ),
+    ] {
+        let place = Place::new();
+        place.settings(secret);
+        let allow = |mode| {
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(place.path("countersign.toml"), permissions).unwrap();
+            place.run_with(&[elsewhere], &["config", "check"])
+        };
+        let said = allow(0o644);
+        assert_eq!(said.status, Some(78), "{said:?}");
+        assert!(
+            said.stderr.contains("chmod 600 countersign.toml"),
+            "{said:?}"
+        );
+        assert_eq!(allow(0o600).status, Some(0));
+    }
+}
+
+#[test]
+fn a_password_on_the_command_line_is_refused_and_not_repeated() {
     let place = Place::new();
-    place.settings("secrets.root = \"m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM\"");
-    let allow = |mode| {
-        let permissions = fs::Permissions::from_mode(mode);
-        fs::set_permissions(place.path("countersign.toml"), permissions).unwrap();
-        place.run(&["config", "check"])
-    };
-    let said = allow(0o644);
+    let secret = (
+        "COUNTERSIGN_SECRET",
+        "m0tq8vVxYw3Zc7LhQ2nJ5kRf9sDp1uGbEaXiTzOyWdM",
+    );
+    let url = "postgres://u:CANARY@localhost/d";
+    let said = place.run_with(&[secret], &["--database", url, "config", "check"]);
     assert_eq!(said.status, Some(78), "{said:?}");
     assert!(
-        said.stderr.contains("chmod 600 countersign.toml"),
+        said.stderr.contains("COUNTERSIGN_DATABASE__URL"),
         "{said:?}"
     );
-    assert_eq!(allow(0o600).status, Some(0));
+    assert!(!format!("{said:?}").contains("CANARY"), "{said:?}");
+    let variables = [secret, ("COUNTERSIGN_DATABASE__URL", url)];
+    let said = place.run_with(&variables, &["config", "show"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(
+        said.stdout.contains("postgres://(hidden)@localhost/d"),
+        "{said:?}"
+    );
+    assert!(!format!("{said:?}").contains("CANARY"), "{said:?}");
 }
 
 #[test]

@@ -38,8 +38,8 @@ use self::failure::Failure;
 use self::feed::Feed;
 use self::file::{DatabaseFile, Role};
 use self::readers::Readers;
-pub use self::schema::SchemaVersions;
 use self::writer::Writer;
+use crate::versions::{Migrations, SchemaVersions};
 
 /// Where the database is and how it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,15 +96,6 @@ impl SqliteOptions {
         self.migrations = migrations;
         self
     }
-}
-
-/// What is done about a database of an older schema version. One of a newer is always refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Migrations {
-    /// It is brought to the version that this program needs.
-    Apply,
-    /// It is refused, with the command that migrates it.
-    Require,
 }
 
 /// A store in one SQLite file: for any number of processes on one machine.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
-    EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId,
+    EndReason, EndedSession, Generation, Session, SessionEnd, SessionId,
 };
 use countersign_core::store::{Change, KeyState, SealedSigningKey};
 use countersign_core::user::{Credentials, User, UserId};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::datetime;
 use super::failure::Failure;
+use crate::words;
 
 /// The columns that [`user`] reads, from a table or alias named `auth_user`.
 macro_rules! user_columns {
@@ -100,7 +101,7 @@ fn session_end(fields: &mut Fields<'_>) -> Result<Option<SessionEnd>, Failure> {
         fields.parsed(name, Fields::text, EndReason::from_code)
     })?;
     let by = fields.optional("ended_by", |fields, name| {
-        fields.parsed(name, Fields::text, read_ended_by)
+        fields.parsed(name, Fields::text, words::read_ended_by)
     })?;
     match (at, reason, by) {
         (Some(at), Some(reason), Some(by)) => Ok(Some(SessionEnd { reason, at, by })),
@@ -195,28 +196,6 @@ fn ended_session(fields: &mut Fields<'_>, id: &str) -> Result<Option<EndedSessio
         user: UserId(user),
         end,
     }))
-}
-
-/// `user:5`, `command_line` or `service`.
-pub(super) fn write_ended_by(by: EndedBy) -> String {
-    match by {
-        EndedBy::User(id) => format!("user:{id}"),
-        EndedBy::CommandLine => "command_line".to_owned(),
-        EndedBy::Service => "service".to_owned(),
-    }
-}
-
-fn read_ended_by(text: &str) -> Option<EndedBy> {
-    match text {
-        "command_line" => Some(EndedBy::CommandLine),
-        "service" => Some(EndedBy::Service),
-        _ => text
-            .strip_prefix("user:")?
-            .parse()
-            .ok()
-            .map(UserId)
-            .map(EndedBy::User),
-    }
 }
 
 /// The columns of a row, one after the other.

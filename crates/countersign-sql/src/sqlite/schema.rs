@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::failure::Failure;
+use crate::versions::SchemaVersions;
 
 /// The migrations in order. The first makes schema version 1.
 const MIGRATIONS: [&str; 2] = [
@@ -46,22 +47,6 @@ const USERS_TABLE: &str = "
     FROM auth_user
 ";
 
-/// Which version a database has, and which this program needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SchemaVersions {
-    /// The database's version; 0 if it has no tables of ours, or does not exist.
-    pub current: u32,
-    /// The version that this program needs.
-    pub wanted: u32,
-}
-
-impl SchemaVersions {
-    /// Whether migrations are to be run.
-    pub fn is_pending(&self) -> bool {
-        self.current < self.wanted
-    }
-}
-
 /// The version of a database, which is not changed.
 pub(super) fn versions(connection: &Connection) -> Result<SchemaVersions, Failure> {
     let has_meta = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'countersign_meta'";
@@ -84,20 +69,17 @@ pub(super) fn versions(connection: &Connection) -> Result<SchemaVersions, Failur
 
 /// Refuses a database that is not of the version that this program needs.
 pub(super) fn require(connection: &Connection) -> Result<(), Failure> {
-    let SchemaVersions { current, wanted } = versions(connection)?;
-    if current < wanted {
-        return Err(Failure::unavailable(format!(
-            "the database has schema version {current} and version {wanted} is needed: run \
-             `countersign migrate`"
-        )));
+    match versions(connection)?.mismatch() {
+        Some(why) => Err(Failure::unavailable(why)),
+        None => Ok(()),
     }
-    refuse_newer(current)
 }
 
 /// Brings a database to the version that this program needs. Gives the version it had.
 pub(super) fn migrate(connection: &Connection, timeout: Duration) -> Result<u32, Failure> {
-    let current = versions(connection)?.current;
-    refuse_newer(current)?;
+    let versions = versions(connection)?;
+    refuse_newer(versions)?;
+    let current = versions.current;
     keep_write_ahead_log(connection, timeout)?;
     if current == WANTED {
         return Ok(current);
@@ -115,8 +97,9 @@ pub(super) fn migrate(connection: &Connection, timeout: Duration) -> Result<u32,
 
 fn migrate_locked(connection: &Connection) -> Result<u32, Failure> {
     // Again, now that nobody else can change it.
-    let current = versions(connection)?.current;
-    refuse_newer(current)?;
+    let versions = versions(connection)?;
+    refuse_newer(versions)?;
+    let current = versions.current;
     connection.execute_batch(META_TABLE)?;
     for migration in MIGRATIONS.iter().skip(current as usize) {
         connection.execute_batch(migration)?;
@@ -151,15 +134,11 @@ pub(super) fn note_check(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refuse_newer(current: u32) -> Result<(), Failure> {
-    if current > WANTED {
-        return Err(Failure::unavailable(format!(
-            "the database has schema version {current} and this program knows versions up to \
-             {WANTED}: a newer Countersign has migrated it; run that one, or restore the backup \
-             made before"
-        )));
+fn refuse_newer(versions: SchemaVersions) -> Result<(), Failure> {
+    match versions.too_new() {
+        Some(why) => Err(Failure::unavailable(why)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Switches the database to its write-ahead log, which it remembers.

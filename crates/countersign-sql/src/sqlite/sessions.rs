@@ -1,7 +1,6 @@
 //! Transitions and reads of sessions.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use countersign_core::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{Change, Rotation, SessionQuery, SessionSweep, Swept};
@@ -13,6 +12,7 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::rows::{self, ended_columns, session_columns, user_columns};
 use super::writer::Transition;
+use crate::words;
 
 /// Ends the live sessions that meet a condition on `?4` and what follows, with the end in `?1` to `?3`, and
 /// gives those that it ended.
@@ -83,7 +83,7 @@ pub(super) fn make_room(
     let ended = statement.query(params![
         end.at.as_millisecond(),
         end.reason.code(),
-        rows::write_ended_by(end.by),
+        words::write_ended_by(end.by),
         new.user_id.0,
         bytes(&new.id),
         most.get() - 1,
@@ -113,7 +113,7 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<(), F
         session.user_agent,
         session.end.map(|end| end.at.as_millisecond()),
         session.end.map(|end| end.reason.code()),
-        session.end.map(|end| rows::write_ended_by(end.by)),
+        session.end.map(|end| words::write_ended_by(end.by)),
     ])?;
     if inserted == 0 {
         return Err(Failure::corrupt(format!(
@@ -149,7 +149,7 @@ pub(super) fn end(
     let ended = statement.query(params![
         end.at.as_millisecond(),
         end.reason.code(),
-        rows::write_ended_by(end.by),
+        words::write_ended_by(end.by),
         bytes(&id),
     ])?;
     Ok(tell_ended(transition, rows::all(ended, rows::ended)?)?.pop())
@@ -168,7 +168,7 @@ pub(super) fn end_all(
     let ended = statement.query(params![
         end.at.as_millisecond(),
         end.reason.code(),
-        rows::write_ended_by(end.by),
+        words::write_ended_by(end.by),
         user.0,
         spared.as_ref().map(bytes),
     ])?;
@@ -253,10 +253,10 @@ pub(super) fn sweep(connection: &Connection, sweep: &SessionSweep) -> Result<Swe
     let expired = expire.execute(params![
         after,
         last,
-        milliseconds(sweep.limits.idle),
-        milliseconds(sweep.limits.absolute),
+        words::milliseconds(sweep.limits.idle),
+        words::milliseconds(sweep.limits.absolute),
         EndReason::Expired.code(),
-        rows::write_ended_by(EndedBy::Service),
+        words::write_ended_by(EndedBy::Service),
         sweep.now.as_millisecond(),
     ])?;
     let next = Uuid::from_slice(&last).ok().map(SessionId);
@@ -269,10 +269,4 @@ pub(super) fn sweep(connection: &Connection, sweep: &SessionSweep) -> Result<Swe
 
 fn bytes(id: &SessionId) -> &[u8] {
     id.0.as_bytes()
-}
-
-/// Short enough to be added to any time there is.
-fn milliseconds(duration: Duration) -> i64 {
-    const CENTURIES: i64 = i64::MAX / 4;
-    i64::try_from(duration.as_millis()).map_or(CENTURIES, |exact| exact.min(CENTURIES))
 }

@@ -9,9 +9,7 @@ use super::datetime;
 use super::failure::Failure;
 use super::rows::{self, user_columns};
 use super::writer::Transition;
-
-/// No field that is searched is longer, in bytes: 254 characters of an e-mail address.
-const LONGEST_SEARCH: usize = 254 * 4;
+use crate::words;
 
 pub(super) fn find(connection: &Connection, id: UserId) -> Result<Option<User>, Failure> {
     let mut statement = connection.prepare_cached(concat!(
@@ -47,7 +45,7 @@ pub(super) fn credentials_by_id(
 }
 
 pub(super) fn list(connection: &Connection, query: &UserQuery) -> Result<Vec<User>, Failure> {
-    let pattern = match query.search.as_deref().map(containing) {
+    let pattern = match query.search.as_deref().map(words::containing) {
         Some(None) => return Ok(Vec::new()),
         Some(Some(pattern)) => Some(pattern),
         None => None,
@@ -63,24 +61,6 @@ pub(super) fn list(connection: &Connection, query: &UserQuery) -> Result<Vec<Use
     let after = query.after.map_or(i64::MIN, |id| id.0);
     let users = statement.query(params![after, pattern, query.limit])?;
     rows::all(users, |row| rows::user(row, 0))
-}
-
-/// The LIKE pattern of texts that contain `search`. `None`: there can be none. SQLite reads a
-/// pattern up to its first NUL only, and refuses very long ones.
-fn containing(search: &str) -> Option<String> {
-    if search.len() > LONGEST_SEARCH || search.contains('\0') {
-        return None;
-    }
-    let mut pattern = String::with_capacity(search.len() + 2);
-    pattern.push('%');
-    for character in search.chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    Some(pattern)
 }
 
 pub(super) fn any(connection: &Connection) -> Result<bool, Failure> {

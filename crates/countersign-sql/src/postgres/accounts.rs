@@ -1,0 +1,350 @@
+//! Transitions of accounts, which are of users and of their sessions at once.
+//!
+//! Each begins by locking the user's row, and so sees all that happened to the account before and
+//! nothing that happens to it meanwhile: a login that raced a change of password is either refused or
+//! ended by it.
+
+use countersign_core::password::EncodedPassword;
+use countersign_core::session::{EndReason, EndedBy, EndedSession, SessionId};
+use countersign_core::store::{
+    AccountChange, AccountChangeKind, AccountChanged, Change, EndedAt, OpenOutcome, OpenSession,
+    PasswordChange, PasswordOutcome,
+};
+use countersign_core::user::{Credentials, UserId};
+use tokio_postgres::types::Type;
+
+use super::changes::{said_ended, said_user_changed, told};
+use super::failure::Failure;
+use super::instant::Instant;
+use super::link::Link;
+use super::rows::{self, ended_columns, user_columns};
+use super::sessions;
+use super::writer::Done;
+
+/// Begins a transaction, with the account locked and as it stands.
+async fn begin(link: &Link, user: UserId) -> Result<Option<Credentials>, Failure> {
+    let lock = concat!(
+        "SELECT ",
+        user_columns!(),
+        ", password FROM auth_user WHERE id = $1 FOR NO KEY UPDATE"
+    );
+    let found = link.begin_with(lock, &[(&user.0, Type::INT8)]).await?;
+    found.first().map(rows::credentials).transpose()
+}
+
+/// Opens a session, if the account still is as it was when the password was checked.
+pub(super) async fn open(link: &Link, opening: &OpenSession) -> Result<Done<OpenOutcome>, Failure> {
+    let session = &opening.session;
+    let found = begin(link, session.user_id).await?;
+    let Some(mut user) = found
+        .filter(|credentials| credentials.password == opening.verified)
+        .map(|credentials| credentials.user)
+    else {
+        link.roll_back().await?;
+        return Ok(Done::quietly(OpenOutcome::Changed));
+    };
+    if !user.is_active {
+        link.roll_back().await?;
+        return Ok(Done::quietly(OpenOutcome::Inactive));
+    }
+    user.last_login = Some(session.opened_at);
+
+    // A transition that cannot know whether it was committed may be tried again: then the session is
+    // there already, and is this one. If it is another, nothing is done.
+    let sql = concat!(
+        "WITH login AS (
+             UPDATE auth_user SET last_login = $3, password = coalesce($4, password)
+             WHERE id = $2 AND NOT EXISTS (
+                 SELECT 1 FROM countersign_session
+                 WHERE id = $5 AND NOT (user_id = $2 AND opened_at = $6 AND ended_at IS NULL))
+             RETURNING id),
+         opened AS (
+             INSERT INTO countersign_session (id, user_id, generation, opened_at, rotated_at,
+                 remember, address, user_agent)
+             SELECT $5, $2, $7, $6, $8, $9, $10, $11 FROM login
+             ON CONFLICT (id) DO NOTHING),
+         surplus AS (
+             SELECT id FROM countersign_session
+             WHERE user_id = $2 AND ended_at IS NULL AND id <> $5 AND id IS DISTINCT FROM $12
+             ORDER BY rotated_at DESC, id DESC
+             OFFSET coalesce($13 - 1, 0) LIMIT CASE WHEN $13 IS NULL THEN 0 END),
+         over AS (
+             SELECT $12 AS id, $14 AS reason FROM login WHERE $12 IS NOT NULL
+             UNION ALL SELECT surplus.id, $15 FROM surplus, login),
+         ended AS (
+             UPDATE countersign_session
+             SET ended_at = greatest($6, rotated_at), end_reason = over.reason, ended_by = $16
+             FROM over WHERE countersign_session.id = over.id AND ended_at IS NULL
+             RETURNING ",
+        ended_columns!(),
+        "), ",
+        told!(concat!(
+            said_ended!(),
+            " UNION ALL ",
+            said_user_changed!("login")
+        )),
+        " SELECT ended.* FROM login LEFT JOIN ended ON true"
+    );
+    let ended = link
+        .commit_with(
+            sql,
+            &[
+                (&link.origin, Type::INT8),
+                (&user.id.0, Type::INT8),
+                (&Instant(session.opened_at), Type::TIMESTAMPTZ),
+                (
+                    &opening.upgraded.as_ref().map(EncodedPassword::as_str),
+                    Type::TEXT,
+                ),
+                (&session.id.0, Type::UUID),
+                (&session.opened_at.as_millisecond(), Type::INT8),
+                (&i64::from(session.generation.0), Type::INT8),
+                (&session.rotated_at.as_millisecond(), Type::INT8),
+                (&session.remember, Type::BOOL),
+                (
+                    &session.address.map(|address| address.to_string()),
+                    Type::TEXT,
+                ),
+                (&session.user_agent, Type::TEXT),
+                (&opening.replaced.map(|id| id.0), Type::UUID),
+                (&opening.most.map(|most| i64::from(most.get())), Type::INT8),
+                (&EndReason::ReplacedByLogin.code(), Type::TEXT),
+                (&EndReason::TooManySessions.code(), Type::TEXT),
+                (&rows::ended_by(EndedBy::User(user.id)), Type::TEXT),
+            ],
+        )
+        .await?;
+    if ended.is_empty() {
+        let why = format!("session {} had been opened before", session.id);
+        return Err(Failure::corrupt(why));
+    }
+    let Done {
+        outcome: ended,
+        mut changes,
+    } = sessions::all_ended(rows::all_ended(&ended)?);
+    // The time of the login is shown.
+    changes.push(Change::UserChanged(user.id));
+    Ok(Done {
+        outcome: OpenOutcome::Opened { user, ended },
+        changes,
+    })
+}
+
+/// What changes of an account, and the sessions that end with it.
+#[derive(Default)]
+struct Changing<'change> {
+    password: Option<&'change EncodedPassword>,
+    is_active: Option<bool>,
+    is_staff: Option<bool>,
+    is_superuser: Option<bool>,
+    /// Why sessions end, if they do.
+    reason: Option<EndReason>,
+    /// All but the one that this user has asked from.
+    spared: Option<SessionId>,
+}
+
+impl Changing<'_> {
+    /// Ends the transaction with this.
+    async fn commit(
+        &self,
+        link: &Link,
+        user: UserId,
+        ending: EndedAt,
+    ) -> Result<Done<Vec<EndedSession>>, Failure> {
+        let sql = concat!(
+            "WITH changed AS (
+                 UPDATE auth_user SET password = coalesce($3, password),
+                     is_active = coalesce($4, is_active), is_staff = coalesce($5, is_staff),
+                     is_superuser = coalesce($6, is_superuser)
+                 WHERE id = $2
+                 RETURNING id),
+             live AS (
+                 SELECT id FROM countersign_session
+                 WHERE user_id = $2 AND ended_at IS NULL AND $7 IS NOT NULL
+                     AND id IS DISTINCT FROM $10
+                 ORDER BY id FOR NO KEY UPDATE),
+             ended AS (
+                 UPDATE countersign_session
+                 SET end_reason = $7, ended_at = greatest($8, rotated_at), ended_by = $9
+                 FROM live WHERE countersign_session.id = live.id
+                 RETURNING ",
+            ended_columns!(),
+            "), ",
+            told!(concat!(
+                said_ended!(),
+                " UNION ALL ",
+                said_user_changed!("changed")
+            )),
+            " SELECT * FROM ended"
+        );
+        let ended = link
+            .commit_with(
+                sql,
+                &[
+                    (&link.origin, Type::INT8),
+                    (&user.0, Type::INT8),
+                    (&self.password.map(EncodedPassword::as_str), Type::TEXT),
+                    (&self.is_active, Type::BOOL),
+                    (&self.is_staff, Type::BOOL),
+                    (&self.is_superuser, Type::BOOL),
+                    (&self.reason.map(EndReason::code), Type::TEXT),
+                    (&ending.at.as_millisecond(), Type::INT8),
+                    (&rows::ended_by(ending.by), Type::TEXT),
+                    (&self.spared.map(|id| id.0), Type::UUID),
+                ],
+            )
+            .await?;
+        let mut done = sessions::all_ended(rows::all_ended(&ended)?);
+        done.changes.push(Change::UserChanged(user));
+        Ok(done)
+    }
+}
+
+pub(super) async fn change_account(
+    link: &Link,
+    change: &AccountChange,
+) -> Result<Done<Option<AccountChanged>>, Failure> {
+    let Some(Credentials { mut user, .. }) = begin(link, change.user).await? else {
+        link.roll_back().await?;
+        return Ok(Done::quietly(None));
+    };
+    let mut changing = Changing {
+        reason: change.kind.ends_sessions(&user),
+        ..Changing::default()
+    };
+    match &change.kind {
+        AccountChangeKind::Password(new) => changing.password = Some(new),
+        AccountChangeKind::Active(active) => {
+            changing.is_active = Some(*active);
+            user.is_active = *active;
+        }
+        AccountChangeKind::Roles {
+            is_staff,
+            is_superuser,
+        } => {
+            changing.is_staff = Some(*is_staff);
+            changing.is_superuser = Some(*is_superuser);
+            (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
+        }
+    }
+    let Done { outcome, changes } = changing.commit(link, user.id, change.ending).await?;
+    Ok(Done {
+        outcome: Some(AccountChanged {
+            user,
+            ended: outcome,
+        }),
+        changes,
+    })
+}
+
+pub(super) async fn change_password(
+    link: &Link,
+    change: &PasswordChange,
+) -> Result<Done<PasswordOutcome>, Failure> {
+    let found = begin(link, change.user).await?;
+    let lock = "SELECT 1 FROM countersign_session
+         WHERE id = $1 AND user_id = $2 AND ended_at IS NULL FOR NO KEY UPDATE";
+    let asking = link
+        .query(
+            lock,
+            &[
+                (&change.session.0, Type::UUID),
+                (&change.user.0, Type::INT8),
+            ],
+        )
+        .await?;
+    if asking.is_empty() {
+        link.roll_back().await?;
+        return Ok(Done::quietly(PasswordOutcome::SessionOver));
+    }
+    if found.is_none_or(|found| found.password != change.verified) {
+        link.roll_back().await?;
+        return Ok(Done::quietly(PasswordOutcome::Outdated));
+    }
+    let changing = Changing {
+        password: Some(&change.new),
+        reason: Some(EndReason::PasswordChanged),
+        spared: Some(change.session),
+        ..Changing::default()
+    };
+    let Done { outcome, changes } = changing.commit(link, change.user, change.ending).await?;
+    Ok(Done {
+        outcome: PasswordOutcome::Changed(outcome),
+        changes,
+    })
+}
+
+pub(super) async fn delete(
+    link: &Link,
+    id: UserId,
+    ending: EndedAt,
+) -> Result<Done<Option<Vec<EndedSession>>>, Failure> {
+    if begin(link, id).await?.is_none() {
+        link.roll_back().await?;
+        return Ok(Done::quietly(None));
+    }
+    forget_in_django(link, id).await?;
+    link.query(
+        "DELETE FROM auth_user WHERE id = $1",
+        &[(&id.0, Type::INT8)],
+    )
+    .await?;
+    let end = ending.because(EndReason::UserDeleted);
+    let Done {
+        outcome,
+        mut changes,
+    } = sessions::end_all(link, id, None, end).await?;
+    let tell = concat!("WITH ", told!("SELECT 'user_changed ' || $2"), " SELECT 1");
+    link.commit_with(tell, &[(&link.origin, Type::INT8), (&id.0, Type::INT8)])
+        .await?;
+    changes.push(Change::UserChanged(id));
+    Ok(Done {
+        outcome: Some(outcome),
+        changes,
+    })
+}
+
+/// Deletes what Django's own tables say of a user, as Django does it: its foreign keys cascade
+/// nowhere.
+///
+/// What other applications' tables say is not for us to delete: a user they refer to is kept.
+async fn forget_in_django(link: &Link, id: UserId) -> Result<(), Failure> {
+    const DJANGOS: [&str; 3] = [
+        "auth_user_groups",
+        "auth_user_user_permissions",
+        "django_admin_log",
+    ];
+    // What a foreign key of the database's own deletes or forgets with the user is left to it.
+    let references = link
+        .query(
+            "SELECT relation.relname::text, attribute.attname::text,
+                 format('%I.%I', namespace.nspname, relation.relname), quote_ident(attname)
+             FROM pg_constraint
+             JOIN pg_class AS relation ON relation.oid = conrelid
+             JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
+             JOIN pg_attribute AS attribute ON attrelid = conrelid AND attnum = conkey[1]
+             WHERE contype = 'f' AND confrelid = 'auth_user'::regclass
+                 AND confdeltype IN ('a', 'r')",
+            &[],
+        )
+        .await?;
+    for reference in references {
+        let (table, column): (String, String) = (reference.try_get(0)?, reference.try_get(1)?);
+        let (quoted_table, quoted_column): (String, String) =
+            (reference.try_get(2)?, reference.try_get(3)?);
+        if DJANGOS.contains(&table.as_str()) {
+            let delete = format!("DELETE FROM {quoted_table} WHERE {quoted_column} = $1");
+            link.query_once(&delete, &[(&id.0, Type::INT8)]).await?;
+            continue;
+        }
+        let refers = format!("SELECT 1 FROM {quoted_table} WHERE {quoted_column} = $1 LIMIT 1");
+        let referring = link.query_once(&refers, &[(&id.0, Type::INT8)]).await?;
+        if !referring.is_empty() {
+            return Err(Failure::unavailable(format!(
+                "user {id} cannot be deleted: {table}.{column} refers to it; delete the user in \
+                 the application that owns that table, or deactivate it"
+            )));
+        }
+    }
+    Ok(())
+}

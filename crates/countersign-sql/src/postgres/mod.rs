@@ -1,0 +1,435 @@
+//! Everything in a PostgreSQL database, for any number of nodes.
+//!
+//! Transitions are a statement each, on a connection of their own while they last ([`writer`]); those
+//! of accounts lock the account first ([`accounts`]). Reads share two connections ([`readers`]), and
+//! one hears of what other nodes change ([`feed`], [`changes`]). The statements stand in [`users`],
+//! [`sessions`], [`accounts`] and [`keys`], one function for each method of the port.
+
+mod accounts;
+mod address;
+mod changes;
+mod clock;
+mod failure;
+mod feed;
+mod instant;
+mod keys;
+mod link;
+mod origins;
+mod readers;
+mod rows;
+mod schema;
+mod sessions;
+mod tls;
+mod users;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_core::clock::{Clock, SystemRandomness};
+use countersign_core::error::StoreError;
+use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
+use countersign_core::store::{
+    AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store,
+    Swept, UserQuery, Watcher, Watchers,
+};
+use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use jiff::Timestamp;
+
+use self::address::Address;
+pub use self::address::AddressError;
+use self::failure::Failure;
+use self::feed::{Feed, Hearing};
+use self::link::{Connector, Link};
+use self::origins::Origins;
+use self::readers::Readers;
+use self::writer::Writer;
+use crate::versions::{Migrations, SchemaVersions};
+
+/// Where the database is and how it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PostgresOptions {
+    address: Address,
+    listen_address: Option<Address>,
+    /// How long an answer may take, waiting included. Default: 5 s.
+    pub timeout: Duration,
+    /// How many transitions run at once, on a connection each. Three more connections are used for
+    /// reading and listening. Default: four for each core.
+    pub pool_size: usize,
+    /// Whether a pooler is in between that gives each transaction another connection, such as
+    /// PgBouncer with `pool_mode = transaction`. Then statements are not kept prepared, the server
+    /// sets no limits to them, and other nodes are not listened to but looked for every 50 ms,
+    /// unless there is a [`listen_url`](Self::listen_url). Default: false.
+    pub pooled: bool,
+    /// How old what is known of a user may be when another program changes it in the same tables.
+    /// Not looked for more often than once a second. Default: 1 s.
+    pub users_age: Duration,
+    /// What is done about a database of an older schema version. Default: it is migrated.
+    pub migrations: Migrations,
+}
+
+impl PostgresOptions {
+    /// The defaults, for the database at a `postgres://` URL.
+    ///
+    /// It is what tokio-postgres reads, with `sslmode` one of `disable`, `prefer`, `require` and
+    /// `verify-full`, and `sslrootcert`, the file of the authority that vouches for the server. A
+    /// database on this machine is spoken to in the open, any other with `verify-full`; the open, or
+    /// what may be the open, is refused there.
+    ///
+    /// # Errors
+    /// [`AddressError`] if the URL cannot be read or is refused.
+    pub fn new(url: &str) -> Result<Self, AddressError> {
+        Ok(Self {
+            address: url.parse()?,
+            listen_address: None,
+            timeout: Duration::from_secs(5),
+            pool_size: 4 * thread::available_parallelism().map_or(1, usize::from),
+            pooled: false,
+            users_age: Duration::from_secs(1),
+            migrations: Migrations::Apply,
+        })
+    }
+
+    /// Sets the URL, past a pooler, at which other nodes can be listened to.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn listen_url(mut self, url: &str) -> Result<Self, AddressError> {
+        self.listen_address = Some(url.parse()?);
+        Ok(self)
+    }
+
+    /// Sets [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`pool_size`](Self::pool_size).
+    #[must_use]
+    pub fn pool_size(mut self, pool_size: usize) -> Self {
+        self.pool_size = pool_size;
+        self
+    }
+
+    /// Sets [`pooled`](Self::pooled).
+    #[must_use]
+    pub fn pooled(mut self, pooled: bool) -> Self {
+        self.pooled = pooled;
+        self
+    }
+
+    /// Sets [`users_age`](Self::users_age).
+    #[must_use]
+    pub fn users_age(mut self, users_age: Duration) -> Self {
+        self.users_age = users_age;
+        self
+    }
+
+    /// Sets [`migrations`](Self::migrations).
+    #[must_use]
+    pub fn migrations(mut self, migrations: Migrations) -> Self {
+        self.migrations = migrations;
+        self
+    }
+
+    fn connector(&self, origins: &Arc<Origins>) -> Result<Connector, Failure> {
+        let origins = Arc::clone(origins);
+        Connector::new(&self.address, self.timeout, self.pooled, origins)
+    }
+
+    /// The way to a connection that hears, and how it does.
+    fn hearing(&self, origins: &Arc<Origins>) -> Result<(Connector, Hearing), Failure> {
+        let Some(address) = &self.listen_address else {
+            let hearing = if self.pooled {
+                Hearing::Poll
+            } else {
+                Hearing::Listen
+            };
+            return Ok((self.connector(origins)?, hearing));
+        };
+        let connector = Connector::new(address, self.timeout, false, Arc::clone(origins))?;
+        Ok((connector, Hearing::Listen))
+    }
+
+    async fn connect(&self) -> Result<Link, Failure> {
+        let origins = Arc::new(Origins::new(&SystemRandomness));
+        self.connector(&origins)?.connect().await
+    }
+}
+
+/// The address, without the password.
+impl fmt::Display for PostgresOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(formatter)
+    }
+}
+
+/// A store in a PostgreSQL database of version 13 or later: for any number of nodes.
+///
+/// What it answers is durable (`synchronous_commit`). While the database cannot be reached, is
+/// read-only or too slow, it answers [`StoreError::Unavailable`]; when that is over it goes on by
+/// itself.
+///
+/// It lives on the Tokio runtime that it was opened on. A transition that was begun is finished even
+/// if its caller goes away.
+#[derive(Debug)]
+pub struct PostgresStore {
+    feed: Feed,
+    readers: Readers,
+    writer: Writer,
+    watchers: Arc<Watchers>,
+}
+
+impl PostgresStore {
+    /// Opens the database, and migrates it as the options say.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be reached, is of a schema version that the options
+    /// or this program refuse, or does not make anything durable; [`StoreError::Corrupt`] if its
+    /// `auth_user` is not Django's.
+    pub async fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
+        Ok(Self::open_database(options).await?)
+    }
+
+    async fn open_database(options: &PostgresOptions) -> Result<Self, Failure> {
+        let link = options.connect().await?;
+        match options.migrations {
+            Migrations::Apply => {
+                schema::migrate(&link).await?;
+            }
+            Migrations::Require => {}
+        }
+        schema::require(&link).await?;
+        drop(link);
+        let watchers = Arc::new(Watchers::default());
+        let origins = Arc::new(Origins::new(&SystemRandomness));
+        let (ears, hearing) = options.hearing(&origins)?;
+        let feed = Feed::start(
+            ears,
+            hearing,
+            options.users_age,
+            Arc::clone(&watchers),
+            Arc::clone(&origins),
+        )
+        .await?;
+        let readers = Readers::new(options.connector(&origins)?);
+        let writer = Writer::new(
+            options.connector(&origins)?,
+            options.pool_size,
+            Arc::clone(&watchers),
+            origins,
+        )?;
+        Ok(Self {
+            feed,
+            readers,
+            writer,
+            watchers,
+        })
+    }
+
+    /// A clock that follows the database's: what all nodes decide by, whatever their own show.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.feed.clock()
+    }
+
+    /// Brings the database to the schema version that this program needs, whatever
+    /// [`PostgresOptions::migrations`] says. Gives the version that it had and the one that it has.
+    ///
+    /// Safe while others use the database, and when several nodes do it at once.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open). A database that was not migrated was not changed.
+    pub async fn migrate(options: &PostgresOptions) -> Result<SchemaVersions, StoreError> {
+        let link = options.connect().await?;
+        Ok(schema::migrate(&link).await?)
+    }
+
+    /// The schema version of a database and the one that this program needs. Changes nothing; a
+    /// database without tables of ours has version 0.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), except that any version is answered.
+    pub async fn schema_versions(options: &PostgresOptions) -> Result<SchemaVersions, StoreError> {
+        let link = options.connect().await?;
+        Ok(schema::versions(&link).await?)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn check(&self) -> Result<(), StoreError> {
+        schema::check(&self.readers).await?;
+        if !self.feed.is_alive() {
+            let why = "what other nodes change is not heard of".to_owned();
+            return Err(StoreError::Unavailable(why));
+        }
+        self.writer
+            .write((), |link, ()| Box::pin(schema::note_check(link)))
+            .await
+    }
+
+    fn watch(&self, watcher: &Arc<dyn Watcher>) {
+        self.watchers.add(watcher);
+    }
+
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        users::find(&self.readers, id).await
+    }
+
+    async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
+        users::credentials(&self.readers, username).await
+    }
+
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+        users::list(&self.readers, query).await
+    }
+
+    async fn has_users(&self) -> Result<bool, StoreError> {
+        users::any(&self.readers).await
+    }
+
+    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
+        let created = self
+            .writer
+            .write(user.clone(), |link, user| {
+                Box::pin(users::create(link, user))
+            })
+            .await?;
+        created.ok_or(CreateUserError::UsernameTaken)
+    }
+
+    async fn update_profile(
+        &self,
+        id: UserId,
+        change: &ProfileChange,
+    ) -> Result<Option<User>, StoreError> {
+        self.writer
+            .write((id, change.clone()), |link, (id, change)| {
+                Box::pin(users::update_profile(link, *id, change))
+            })
+            .await
+    }
+
+    async fn change_account(
+        &self,
+        change: &AccountChange,
+    ) -> Result<Option<AccountChanged>, StoreError> {
+        self.writer
+            .write(change.clone(), |link, change| {
+                Box::pin(accounts::change_account(link, change))
+            })
+            .await
+    }
+
+    async fn change_password(
+        &self,
+        change: &PasswordChange,
+    ) -> Result<PasswordOutcome, StoreError> {
+        self.writer
+            .write(change.clone(), |link, change| {
+                Box::pin(accounts::change_password(link, change))
+            })
+            .await
+    }
+
+    async fn delete_user(
+        &self,
+        id: UserId,
+        ending: EndedAt,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError> {
+        self.writer
+            .write((id, ending), |link, (id, ending)| {
+                Box::pin(accounts::delete(link, *id, *ending))
+            })
+            .await
+    }
+
+    async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
+        self.writer
+            .write(opening.clone(), |link, opening| {
+                Box::pin(accounts::open(link, opening))
+            })
+            .await
+    }
+
+    async fn find_session(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<(Session, Option<User>)>, StoreError> {
+        sessions::find(&self.readers, id).await
+    }
+
+    async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError> {
+        sessions::list(&self.readers, *query).await
+    }
+
+    async fn ended_since(&self, since: Timestamp) -> Result<Vec<EndedSession>, StoreError> {
+        sessions::ended_since(&self.readers, since).await
+    }
+
+    async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
+        self.writer
+            .write(*rotation, |link, rotation| {
+                Box::pin(sessions::rotate(link, rotation))
+            })
+            .await
+    }
+
+    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+        self.writer
+            .write((id, end), |link, (id, end)| {
+                Box::pin(sessions::end(link, *id, *end))
+            })
+            .await
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        spared: Option<SessionId>,
+        end: SessionEnd,
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        self.writer
+            .write((user, spared, end), |link, (user, spared, end)| {
+                Box::pin(sessions::end_all(link, *user, *spared, *end))
+            })
+            .await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+        keys::all(&self.readers).await
+    }
+
+    async fn swap_signing_keys(
+        &self,
+        seen: &[SealedSigningKey],
+        new: &[SealedSigningKey],
+    ) -> Result<Vec<SealedSigningKey>, StoreError> {
+        self.writer
+            .write((seen.to_vec(), new.to_vec()), |link, (seen, new)| {
+                Box::pin(keys::swap(link, seen, new))
+            })
+            .await
+    }
+
+    async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.writer
+            .write((now, until), |link, (now, until)| {
+                Box::pin(schema::take_upkeep_turn(link, *now, *until))
+            })
+            .await
+    }
+
+    async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
+        self.writer
+            .write(*sweep, |link, sweep| Box::pin(sessions::sweep(link, sweep)))
+            .await
+    }
+}

@@ -1,0 +1,56 @@
+//! Words that stand in every database alike.
+
+use std::time::Duration;
+
+use countersign_core::session::EndedBy;
+use countersign_core::user::UserId;
+
+/// `user:5`, `command_line` or `service`.
+pub(crate) fn write_ended_by(by: EndedBy) -> String {
+    match by {
+        EndedBy::User(id) => format!("user:{id}"),
+        EndedBy::CommandLine => "command_line".to_owned(),
+        EndedBy::Service => "service".to_owned(),
+    }
+}
+
+pub(crate) fn read_ended_by(text: &str) -> Option<EndedBy> {
+    match text {
+        "command_line" => Some(EndedBy::CommandLine),
+        "service" => Some(EndedBy::Service),
+        _ => text
+            .strip_prefix("user:")?
+            .parse()
+            .ok()
+            .map(UserId)
+            .map(EndedBy::User),
+    }
+}
+
+/// Short enough to be added to any time there is.
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
+    const CENTURIES: i64 = i64::MAX / 4;
+    i64::try_from(duration.as_millis()).map_or(CENTURIES, |exact| exact.min(CENTURIES))
+}
+
+/// No field of a user that is searched is longer, in bytes: 254 characters of an e-mail address.
+const LONGEST_SEARCH: usize = 254 * 4;
+
+/// The LIKE pattern, with `\` as its escape, of texts that contain `search`. `None`: there can be
+/// none. SQLite reads a pattern up to its first NUL only and refuses very long ones, and no text in
+/// PostgreSQL has a NUL.
+pub(crate) fn containing(search: &str) -> Option<String> {
+    if search.len() > LONGEST_SEARCH || search.contains('\0') {
+        return None;
+    }
+    let mut pattern = String::with_capacity(search.len() + 2);
+    pattern.push('%');
+    for character in search.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    Some(pattern)
+}
