@@ -210,11 +210,14 @@ impl FeedThread {
         if self.data_version == Some(version) {
             return Ok(());
         }
-        if let Some(landmark) = &self.landmark
-            && !landmark.stands(connection, self.seen)?
-        {
+        let last = last_change(connection)?;
+        let has_moved = match &self.landmark {
+            Some(landmark) => !landmark.stands(connection, self.seen, last)?,
+            None => false,
+        };
+        if has_moved || last < self.seen {
             // Somebody copied a backup over the database: the numbers go on from elsewhere.
-            self.seen = last_change(connection)?;
+            self.seen = last;
             self.watchers.tell(Change::Everything);
         }
         let mut statement = connection.prepare_cached(concat!(
@@ -256,11 +259,11 @@ impl Landmark {
         Ok(Self(row.optional()?))
     }
 
-    /// Whether the change of this number is still there as it was, unless it has grown old, and the
-    /// numbers have not gone back.
-    fn stands(&self, connection: &Connection, id: i64) -> Result<bool, Failure> {
+    /// Whether the change of this number is still there as it was, or has been pruned since others came
+    /// after it.
+    fn stands(&self, connection: &Connection, id: i64, last: i64) -> Result<bool, Failure> {
         let now = Self::at(connection, id)?;
-        Ok(now == *self || (now.0.is_none() && last_change(connection)? > id))
+        Ok(now == *self || (now.0.is_none() && last > id))
     }
 }
 
