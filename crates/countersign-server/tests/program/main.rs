@@ -14,6 +14,7 @@ mod listening;
 mod logs;
 #[cfg(target_os = "linux")]
 mod power_cut;
+mod races;
 mod reference;
 mod resource_server;
 mod sessions;
