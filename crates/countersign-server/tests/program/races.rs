@@ -14,12 +14,13 @@ const ROUNDS: u64 = 3;
 
 /// They all show the refresh token that `ana` holds, and this is what each is given.
 fn wake_together(place: &Place, ana: &SignedIn) -> [SignedIn; TABS] {
-    let all_connected = Barrier::new(TABS);
+    let lines = [(); TABS].map(|()| Line::connect(place.port).unwrap());
+    let all_are_ready = Barrier::new(TABS);
     thread::scope(|scope| {
-        let tabs = [(); TABS].map(|()| {
-            scope.spawn(|| {
-                let mut line = Line::connect(place.port).unwrap();
-                all_connected.wait();
+        let tabs = lines.map(|mut line| {
+            let all_are_ready = &all_are_ready;
+            scope.spawn(move || {
+                all_are_ready.wait();
                 let reply = line.ask(REFRESH, &ana.cookies(), "").unwrap();
                 SignedIn::from_reply(&reply)
             })
