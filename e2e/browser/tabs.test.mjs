@@ -11,8 +11,8 @@ import { callApi, codeOfTheReadme, cookie, freshProfile, serveApp, startChromium
 
 const TABS = 5;
 const ROUNDS = 20;
-/** The least that `tokens.access_lifetime` may be. */
-const ACCESS_LIFETIME_SECONDS = 10;
+/** More than waking takes on a machine that has other things to do as well; it is waited for once. */
+const ACCESS_LIFETIME_SECONDS = 30;
 
 const LAPTOP = "Mozilla/5.0 (X11; Linux x86_64) Laptop/1.0";
 const PHONE = "Mozilla/5.0 (Linux; Android 16) Phone/1.0";
@@ -145,7 +145,7 @@ describe("tabs that wake together, their access tokens expired", () => {
     return session;
   }
 
-  test(`make one new generation, have one cookie, and all go on, ${ROUNDS} times`, async () => {
+  test("make one new generation, have one cookie, and all go on, time and again", async () => {
     for (let round = 0; round < ROUNDS; round += 1) {
       await fallAsleep();
       const { generation } = await onlySession();

@@ -15,6 +15,7 @@ mod logs;
 mod nodes;
 #[cfg(target_os = "linux")]
 mod power_cut;
+mod races;
 mod reference;
 mod resource_server;
 mod sessions;

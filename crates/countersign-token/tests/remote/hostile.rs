@@ -53,7 +53,7 @@ async fn assert_harmless(manner: Manner, expected: &'static str) {
     let api = issuer
         .api()
         .unreachable_after(SOON)
-        .timeout(Duration::from_millis(500))
+        .timeout(Duration::from_secs(2))
         .start()
         .await
         .unwrap();
@@ -73,7 +73,7 @@ async fn assert_harmless(manner: Manner, expected: &'static str) {
     issuer.feed.lists(&ended("bobs"));
     issuer.feed.becomes(Manner::Obedient);
     eventually(|| outcome(&api, &bob) == "session_ended").await;
-    assert!(!api.health().is_feed_lost);
+    eventually(|| !api.health().is_feed_lost).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,11 +179,11 @@ async fn an_issuer_that_accepts_and_says_nothing_does_not_hold_up_the_start() {
     let start = Instant::now();
     let api = issuer
         .api()
-        .timeout(Duration::from_millis(200))
+        .timeout(Duration::from_secs(1))
         .start()
         .await
         .unwrap();
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(10));
     let failing = api.health().revocations.failing.unwrap();
     assert!(["timed out", "protocol"].contains(&kind(&failing.why)));
 }

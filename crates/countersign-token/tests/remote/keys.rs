@@ -59,7 +59,7 @@ async fn there_is_no_start_with_an_issuer_that_is_away_or_sends_elsewhere() {
     ] {
         let issuer = Issuer::new().await;
         issuer.keys.becomes(manner);
-        let starting = issuer.api().timeout(Duration::from_millis(300)).start();
+        let starting = issuer.api().timeout(Duration::from_secs(1)).start();
         let refused = starting.await.unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
         assert!(refused.contains("start again"), "{refused}");
@@ -132,7 +132,7 @@ async fn whoever_may_wait_is_accepted_with_the_new_key_at_once() {
     let stranger = Signer::new().token_of(ANAS_SESSION);
     let refused = api.verify_awaiting_keys(&stranger).await.unwrap_err();
     assert_eq!(refused.reason(), "unknown_kid");
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(4));
     assert_eq!(issuer.keys.times_asked(), 2);
 }
 

@@ -8,7 +8,9 @@ use countersign_token::remote::{FetchError, RemoteVerifyError};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
-use crate::actors::{ANAS_SESSION, Issuer, Manner, SOON, ended, eventually, outcome};
+use crate::actors::{
+    ANAS_SESSION, Issuer, LATER, Manner, SOON, at_most, ended, eventually, outcome,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_api_refuses_after_a_while_and_accepts_again_when_the_feed_is_back() {
@@ -23,8 +25,8 @@ async fn a_strict_api_refuses_after_a_while_and_accepts_again_when_the_feed_is_b
     issuer.becomes(&Manner::Absent);
     eventually(|| api.health().revocations.failing.is_some()).await;
     eventually(|| outcome(&api, &ana) != "accepted").await;
-    // A whole wait may have been answered just before.
-    assert!(gone_at.elapsed() > SOON / 3, "{:?}", gone_at.elapsed());
+    // A whole wait may have passed since it was heard.
+    assert!(gone_at.elapsed() > LATER / 12, "{:?}", gone_at.elapsed());
 
     let refused = api.verify(&ana).unwrap_err();
     assert_eq!(refused, RemoteVerifyError::RevocationsUnknown);
@@ -34,7 +36,7 @@ async fn a_strict_api_refuses_after_a_while_and_accepts_again_when_the_feed_is_b
     );
     let health = api.health();
     assert!(health.is_feed_lost && health.is_refusing);
-    assert!(health.revocations.heard_ago.unwrap() > SOON);
+    assert!(health.revocations.heard_ago.unwrap() > LATER);
     let failing = health.revocations.failing.unwrap();
     assert!(matches!(failing.why, FetchError::Unreachable(_)));
     assert!(failing.lasting > Duration::ZERO);
@@ -51,7 +53,7 @@ async fn a_strict_api_refuses_after_a_while_and_accepts_again_when_the_feed_is_b
     issuer.becomes(&Manner::Obedient);
     let back_at = Instant::now();
     eventually(|| outcome(&api, &bob) == "accepted").await;
-    assert!(back_at.elapsed() < Duration::from_secs(4));
+    assert!(back_at.elapsed() < Duration::from_secs(10));
     assert_eq!(outcome(&api, &ana), "session_ended");
     let health = api.health();
     assert!(!health.is_feed_lost && !health.is_refusing);
@@ -106,17 +108,20 @@ async fn an_issuer_that_is_back_with_nothing_new_is_heard_at_once() {
     // Not after the 25 seconds that it may wait for a change.
     let back_at = Instant::now();
     eventually(|| api.health().revocations.failing.is_none()).await;
-    assert!(back_at.elapsed() < Duration::from_secs(4));
+    assert!(back_at.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuer_that_is_away_is_not_asked_without_pause() {
     let issuer = Issuer::new().await;
+    let start = Instant::now();
     let _api = issuer.api().start().await.unwrap();
     issuer.feed.becomes(Manner::Absent);
     sleep(Duration::from_secs(3)).await;
+    // More often at first, and then less and less.
     let asked = issuer.feed.times_asked();
-    assert!((4..=12).contains(&asked), "{asked}");
+    let most = at_most(start.elapsed(), Duration::from_millis(300));
+    assert!(asked as u128 <= most, "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,6 +147,6 @@ fn a_strict_api_refuses_when_the_runtime_of_its_followers_is_gone() {
     });
     assert_eq!(outcome(&api, &ana), "accepted");
     drop(runtime);
-    thread::sleep(SOON + Duration::from_millis(100));
+    thread::sleep(LATER + Duration::from_millis(100));
     assert_eq!(outcome(&api, &ana), "revocations_unknown");
 }
