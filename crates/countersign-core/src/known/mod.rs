@@ -125,7 +125,7 @@ impl Known {
     /// heard yet what others did meanwhile.
     fn is_silent(&self) -> bool {
         let listened = self.listening.load(Ordering::Acquire);
-        listened > 0 && self.milliseconds() - listened > LONGEST_SILENCE_MILLISECONDS
+        listened > 0 && self.milliseconds().saturating_sub(listened) > LONGEST_SILENCE_MILLISECONDS
     }
 
     /// Milliseconds since the start, and one.
