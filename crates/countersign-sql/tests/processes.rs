@@ -393,12 +393,17 @@ async fn a_backup_that_is_copied_over_a_running_database_is_noticed() {
     let (here, _, session) = with_ana(&place).await;
     let there = place.open();
     let mut listener = Listener::of(&here);
-    // Enough rows, for the numbers to have somewhere to go back from.
+    // Rows, for the numbers to have somewhere to go back from.
+    let ana = there.find_user(session.user_id).await.unwrap().unwrap();
     for _ in 0..5 {
-        there.end_session(session.id, logout()).await.unwrap();
-        let ana = there.find_user(session.user_id).await.unwrap().unwrap();
         support::sign_in(&there, &ana).await;
     }
+    eventually("the last of them has been told", async || {
+        there.end_session(session.id, logout()).await.unwrap();
+        let ended = |change: &Change| matches!(change, Change::SessionEnded(_));
+        listener.heard().iter().any(ended)
+    })
+    .await;
     place
         .stranger()
         .execute_batch(

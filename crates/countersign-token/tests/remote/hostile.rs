@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use countersign_token::remote::FetchError;
+use countersign_token::revocation::MAX_FEED_BYTES;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -129,9 +130,9 @@ async fn answers_that_are_no_list_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_ten_megabytes_is_not_read_to_its_end() {
+async fn a_list_that_is_too_long_is_not_read_to_its_end() {
     let good = serde_json::to_string(&ended("bobs")).unwrap();
-    let long = format!("{good}{}", " ".repeat(10 * 1024 * 1024));
+    let long = format!("{good}{}", " ".repeat(MAX_FEED_BYTES));
     // One that says how long it is, and one that does not.
     let endless = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{";
     let manners = [says(&long), Manner::Endless(endless)];
