@@ -241,10 +241,10 @@ impl WriterThread {
                 for change in self.told.drain(..) {
                     self.watchers.tell(change);
                 }
-                self.look_for_strangers();
                 self.waiting
                     .drain(..)
                     .for_each(|waiting| waiting.call.answer());
+                self.look_for_strangers();
                 return;
             }
             Err(Trouble::Locked(failure)) => {
