@@ -85,7 +85,8 @@ impl Auth {
         let now = self.clock.now();
         let replaced = login
             .presented
-            .and_then(|token| self.genuine_session(token, now));
+            .and_then(|token| self.genuine_refresh_token(token))
+            .map(|presented| presented.session());
         let session = self.new_session(user.id, login.remember, caller.clone(), now);
         self.open_session(session, stored, upgraded, replaced, now)
             .await
@@ -144,14 +145,6 @@ impl Auth {
             user_agent: caller.user_agent,
             end: None,
         }
-    }
-
-    /// The session that a genuine refresh token names, however old its generation.
-    fn genuine_session(&self, token: &str, now: Timestamp) -> Option<SessionId> {
-        self.refresh_tokens
-            .read(token, now)
-            .ok()
-            .map(|presented| presented.session())
     }
 }
 

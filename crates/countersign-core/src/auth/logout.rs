@@ -141,7 +141,7 @@ impl Auth {
     /// Whether a cookie names no session of another user, and nobody is signed out by losing it.
     fn is_nobody_elses(&self, refresh_token: Option<&str>, user: UserId) -> bool {
         refresh_token
-            .and_then(|token| self.refresh_tokens.read(token, self.clock.now()).ok())
+            .and_then(|token| self.genuine_refresh_token(token))
             .is_none_or(|presented| presented.user() == user)
     }
 

@@ -325,7 +325,7 @@ impl Auth {
     /// belongs to no session.
     pub fn csrf_token(&self, refresh_token: Option<&str>) -> CsrfToken {
         refresh_token
-            .and_then(|token| self.refresh_tokens.read(token, self.clock.now()).ok())
+            .and_then(|token| self.genuine_refresh_token(token))
             .map_or_else(
                 || CsrfToken::anonymous(&*self.randomness),
                 |presented| self.csrf.token(presented.session()),

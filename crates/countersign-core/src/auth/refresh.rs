@@ -72,6 +72,12 @@ impl Auth {
             })
     }
 
+    /// What a refresh token says if it is genuine and has not expired, however old its generation. Of one
+    /// that is not nothing is told.
+    pub(super) fn genuine_refresh_token(&self, token: &str) -> Option<PresentedRefreshToken> {
+        self.refresh_tokens.read(token, self.clock.now()).ok()
+    }
+
     /// Reads the session, decides, and does it. `None`: another rotation came between; decide again.
     async fn advance(&self, presented: &PresentedRefreshToken) -> Result<Option<Grant>, AuthError> {
         let (session, user) = match self.usable_session(presented).await? {

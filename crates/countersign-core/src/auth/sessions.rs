@@ -79,7 +79,7 @@ impl Auth {
         let end = self.end_now(reason, EndedBy::User(user));
         self.end_session(id, user, end).await?;
         let of_cookie = refresh_token
-            .and_then(|token| self.refresh_tokens.read(token, self.clock.now()).ok())
+            .and_then(|token| self.genuine_refresh_token(token))
             .map_or(id, |presented| presented.session());
         Ok(LoggedOut {
             cookie_is_dead: id == current.session() && id == of_cookie,
