@@ -96,6 +96,11 @@ pub enum Event<'a> {
     },
     /// A user was deleted.
     UserDeleted { user: UserId },
+    /// Something was attempted too often, and was not looked at; the user is named if there is one.
+    Throttled {
+        action: &'static str,
+        user: Option<UserId>,
+    },
     /// A signing key was made or came to another state of its life, or was removed.
     SigningKeyMoved { kid: &'a str, state: &'static str },
     /// Upkeep ended sessions whose limit had passed, and removed some that had ended long ago.
@@ -123,6 +128,7 @@ impl Event<'_> {
             Self::RolesSet { .. } => "roles_set",
             Self::UserDeleted { .. } => "user_deleted",
             Self::PasswordChangeRefused { .. } => "password_change_refused",
+            Self::Throttled { .. } => "throttled",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
             Self::SessionsSwept { .. } => "sessions_swept",
         }
@@ -165,6 +171,7 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
+            Self::Throttled { action, user } => info!(event, action, user = user.map(display)),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
         }

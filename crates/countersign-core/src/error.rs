@@ -69,6 +69,12 @@ pub enum AuthError {
     /// No such signing key.
     #[error("no such signing key")]
     NoSuchKey,
+    /// This has been attempted too often; whether it would have succeeded is not looked at.
+    #[error("throttled")]
+    Throttled {
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// Too much is being hashed already.
     #[error("overloaded")]
     Overloaded {

@@ -3,8 +3,8 @@
 //!
 //! Two journeys lead through these rooms:
 //!
-//! - **Login**: [`auth::Auth::login`] finds the user in the [`store`], has the [`password`] checked
-//!   on the hashing pool, opens a [`session`], and grants tokens: an access token signed by the key
+//! - **Login**: [`auth::Auth::login`] finds the user in the [`store`], reserves an attempt ([`throttle`]),
+//!   has the [`password`] checked on the hashing pool, opens a [`session`], and grants tokens: an access token signed by the key
 //!   ring in [`keys`], a [`refresh_token`], and the session's [`csrf`] token.
 //! - **Refresh**: [`auth::Auth::refresh`] reads the presented token, asks [`rotation::decide`] what it
 //!   is, has [`store::Store::rotate`] advance the session by one compare-and-set, and grants anew.
@@ -25,5 +25,6 @@ pub mod rotation;
 pub mod secrets;
 pub mod session;
 pub mod store;
+pub mod throttle;
 pub mod user;
 pub mod validation;

@@ -27,6 +27,10 @@ pub enum Purpose {
     CsrfToken,
     /// Sealing the signing keys in the store (AES-256-GCM).
     SigningKeySeal,
+    /// Naming the counters of throttling.
+    ThrottleKey,
+    /// Signing what tells a device that its user has signed in from before.
+    DeviceToken,
 }
 
 impl Purpose {
@@ -35,6 +39,8 @@ impl Purpose {
             Self::RefreshToken => b"countersign/v1/refresh-token",
             Self::CsrfToken => b"countersign/v1/csrf-token",
             Self::SigningKeySeal => b"countersign/v1/signing-key-seal",
+            Self::ThrottleKey => b"countersign/v1/throttle-key",
+            Self::DeviceToken => b"countersign/v1/device-token",
         }
     }
 }
@@ -205,10 +211,18 @@ mod tests {
     #[test]
     fn purposes_have_different_keys() {
         let secret = RootSecret::generate(&SystemRandomness);
-        let refresh = secret.derive(Purpose::RefreshToken);
-        let csrf = secret.derive(Purpose::CsrfToken);
-        let seal = secret.derive(Purpose::SigningKeySeal);
-        assert!(refresh != csrf && csrf != seal && seal != refresh);
+        let mut keys: Vec<_> = [
+            Purpose::RefreshToken,
+            Purpose::CsrfToken,
+            Purpose::SigningKeySeal,
+            Purpose::ThrottleKey,
+            Purpose::DeviceToken,
+        ]
+        .map(|purpose| secret.derive(purpose).to_vec())
+        .into();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 5);
     }
 
     #[test]

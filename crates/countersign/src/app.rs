@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::router;
 use crate::settings::HttpSettings;
 use crate::state::{AppState, WAITING_PLACES};
+use crate::surroundings::UntrustedForwards;
 
 /// The service as an axum application.
 ///
@@ -40,6 +41,7 @@ impl App {
                 auth,
                 settings,
                 waiting: Semaphore::new(WAITING_PLACES),
+                untrusted_forwards: UntrustedForwards::default(),
                 openapi: OnceLock::new(),
             }),
         }
@@ -49,7 +51,7 @@ impl App {
     ///
     /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, or put a
     /// [`ConnectInfo`](axum::extract::ConnectInfo) into each request: without it every client is
-    /// one of unknown address.
+    /// one of unknown address, and attempts are throttled by account alone.
     pub fn router(&self) -> Router {
         router::public(Arc::clone(&self.state))
     }

@@ -1,10 +1,11 @@
-//! The two cookies: their names, their attributes, and how they are read.
+//! The cookies: their names, their attributes, and how they are read.
 
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use cookie::{Cookie, SameSite};
 use countersign_core::csrf::CsrfToken;
+use countersign_core::throttle::{DEVICE_LIFETIME, DeviceToken};
 use http::{HeaderValue, header};
 
 use crate::error::ApiError;
@@ -16,6 +17,12 @@ pub const HTTPS_REFRESH_NAME: &str = "__Host-Http-refreshtoken";
 
 /// The refresh cookie's name in development, where prefixes do not work.
 pub const DEVELOPMENT_REFRESH_NAME: &str = "refreshtoken";
+
+/// The name of the cookie by which a device is known again, where the service is reached by https.
+pub const HTTPS_DEVICE_NAME: &str = "__Host-Http-knowndevice";
+
+/// The same in development.
+pub const DEVELOPMENT_DEVICE_NAME: &str = "knowndevice";
 
 /// Names and scope of the cookies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +38,17 @@ pub struct CookieSettings {
     pub refresh_name: String,
     /// The CSRF cookie's name.
     pub csrf_name: String,
+    /// The name of the cookie by which a device is known again.
+    pub device_name: String,
 }
 
 impl CookieSettings {
     /// What fits a service that is reached by https, or one in development.
     pub fn for_https(https: bool) -> Self {
-        let refresh_name = if https {
-            HTTPS_REFRESH_NAME
+        let (refresh_name, device_name) = if https {
+            (HTTPS_REFRESH_NAME, HTTPS_DEVICE_NAME)
         } else {
-            DEVELOPMENT_REFRESH_NAME
+            (DEVELOPMENT_REFRESH_NAME, DEVELOPMENT_DEVICE_NAME)
         };
         Self {
             secure: https,
@@ -47,6 +56,7 @@ impl CookieSettings {
             domain: None,
             refresh_name: refresh_name.to_owned(),
             csrf_name: "csrftoken".to_owned(),
+            device_name: device_name.to_owned(),
         }
     }
 
@@ -68,7 +78,24 @@ impl CookieSettings {
         header_value(&cookie)
     }
 
-    /// The `Set-Cookie`s that take both away, with the attributes they were set with.
+    /// The `Set-Cookie` by which the device is known again. It outlives the session, which it says nothing
+    /// about, and lets nobody in.
+    pub(crate) fn device(&self, token: &DeviceToken) -> HeaderValue {
+        let cookie = self
+            .cookie(&self.device_name, token.as_str(), Some(DEVICE_LIFETIME))
+            .http_only(true)
+            .build();
+        header_value(&cookie)
+    }
+
+    /// What a device shows to be known again; `None` if there are two, one of which was planted.
+    pub(crate) fn presented_device<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        let mut values = presented(headers, &self.device_name);
+        let value = std::str::from_utf8(values.next()?).ok()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// The `Set-Cookie`s that take the session's two away, with the attributes they were set with.
     pub(crate) fn cleared(&self) -> [HeaderValue; 2] {
         let now = Some(Duration::ZERO);
         [self.refresh("", now), self.csrf("", now)]

@@ -146,6 +146,8 @@ error_codes! {
         "Stop: look at the address.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "This address does not take this method"
         "Stop: `Allow` lists the methods it takes.";
+    Throttled "throttled" TOO_MANY_REQUESTS "That was tried too often"
+        "Wait `Retry-After` seconds, then try again; trying sooner is refused and does not make it longer.";
     RequestTimeout "request_timeout" REQUEST_TIMEOUT "The request did not arrive in time"
         "Retry on a better connection.";
     UsernameTaken "username_taken" CONFLICT "The username belongs to someone else"
@@ -376,6 +378,11 @@ fn auth_answer(error: &AuthError) -> Answer {
         AuthError::NoSuchUser => Answer::new(Code::NotFound, "There is no such user."),
         AuthError::NoSuchSession => Answer::new(Code::NotFound, "You have no such session."),
         AuthError::NoSuchKey => Answer::new(Code::NotFound, "There is no such signing key."),
+        AuthError::Throttled { retry_after } => Answer::new(
+            Code::Throttled,
+            "That was tried too often. Wait a while, then try again.",
+        )
+        .retry_after(*retry_after),
         AuthError::Overloaded { retry_after } => {
             Answer::new(Code::Overloaded, "The service is busy. Try again shortly.")
                 .retry_after(*retry_after)
@@ -419,13 +426,16 @@ impl IntoResponse for ApiError {
             );
         }
         if let Some(wait) = answer.retry_after {
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from(wait.as_secs().max(1)),
-            );
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         response
     }
+}
+
+/// Whoever comes after these has waited long enough.
+fn whole_seconds(wait: Duration) -> u64 {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(begun).max(1)
 }
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::RequestExt as _;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
+use countersign_core::audit::Caller;
 use countersign_core::auth::CurrentUser;
 use countersign_core::error::AuthError;
 use countersign_core::validation::{FieldError, ValidationError};
@@ -280,7 +281,12 @@ impl FromRequestParts<Arc<AppState>> for Authenticated {
     ) -> Result<Self, ApiError> {
         let settings = &state.settings;
         let token = bearer(settings, &parts.headers)?.ok_or(AuthError::CredentialsMissing)?;
-        let current = state.auth.authenticate(token).await?;
+        let authenticated = state.auth.authenticate(token).await;
+        let current = authenticated.map_err(|refusal| {
+            let caller = parts.extensions.get::<Caller>();
+            let address = caller.and_then(|caller| caller.address);
+            state.auth.count_refused(refusal, address)
+        })?;
         let unsafe_method = !matches!(parts.method, Method::GET | Method::HEAD);
         if unsafe_method && settings.csrf_for_bearer {
             state

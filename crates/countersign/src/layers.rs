@@ -39,6 +39,9 @@ pub(crate) async fn onion(
 ) -> Response {
     let settings = &state.settings;
     let surroundings = Surroundings::of(settings, &request);
+    if !surroundings.via_trusted_proxy {
+        state.untrusted_forwards.notice(&request);
+    }
     let listed = cors::listed_origin(settings, request.headers());
     let span = surroundings.span();
     let mut response = inside(settings, &surroundings, listed.as_ref(), request, next)

@@ -24,7 +24,10 @@ mod surroundings;
 
 pub use app::App;
 pub use body::MAX_BODY_BYTES;
-pub use cookies::{CookieSettings, DEVELOPMENT_REFRESH_NAME, HTTPS_REFRESH_NAME};
+pub use cookies::{
+    CookieSettings, DEVELOPMENT_DEVICE_NAME, DEVELOPMENT_REFRESH_NAME, HTTPS_DEVICE_NAME,
+    HTTPS_REFRESH_NAME,
+};
 pub use countersign_core as core;
 pub use error::{ErrorCode, FieldProblem, Problem};
 pub use openapi::openapi;

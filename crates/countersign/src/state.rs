@@ -7,6 +7,7 @@ use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
 use crate::settings::HttpSettings;
+use crate::surroundings::UntrustedForwards;
 
 /// How many may wait for something new in the revocation feed at once: a place costs a connection and a
 /// few KiB.
@@ -19,6 +20,8 @@ pub(crate) struct AppState {
     pub(crate) settings: HttpSettings,
     /// The places of those who wait for something new in the revocation feed.
     pub(crate) waiting: Semaphore,
+    /// When it was last said that forwarded headers come from somebody who is not trusted.
+    pub(crate) untrusted_forwards: UntrustedForwards,
     /// The description of the API, written out when first asked for.
     pub(crate) openapi: OnceLock<Bytes>,
 }

@@ -1,6 +1,8 @@
 //! What is known of a request before it is looked into: its id, and who calls.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
@@ -19,6 +21,11 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+
+/// How often it is said that forwarded headers come from somebody who is not trusted.
+const NOTICE_INTERVAL: Duration = Duration::from_mins(1);
+
 /// What is known of a request before it is looked into.
 pub(crate) struct Surroundings {
     request_id: RequestId,
@@ -32,10 +39,7 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     pub(crate) fn of(settings: &HttpSettings, request: &Request) -> Self {
-        let peer = request
-            .extensions()
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|ConnectInfo(peer)| peer.ip().to_canonical());
+        let peer = peer(request);
         let via_trusted_proxy = peer.is_some_and(|peer| settings.trusts(peer));
         let headers = request.headers();
         let (address, told) = if via_trusted_proxy {
@@ -72,6 +76,63 @@ impl Surroundings {
         let id = self.request_id.into_header();
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
+}
+
+/// Says loudly, and now and then, that somebody forwards requests who is not trusted. It is a proxy that was
+/// not named, and then everybody behind it is one client to us; or somebody who tries to be another.
+#[derive(Debug)]
+pub(crate) struct UntrustedForwards {
+    started: Instant,
+    /// Seconds after `started` from which on it may be said again.
+    quiet_until: AtomicU64,
+}
+
+impl Default for UntrustedForwards {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            quiet_until: AtomicU64::new(0),
+        }
+    }
+}
+
+impl UntrustedForwards {
+    /// Looks at a request that did not come through a trusted proxy.
+    pub(crate) fn notice(&self, request: &Request) {
+        let headers = request.headers();
+        let Some(name) = [X_FORWARDED_FOR, FORWARDED, X_FORWARDED_PROTO]
+            .into_iter()
+            .find(|name| headers.contains_key(name))
+        else {
+            return;
+        };
+        let now = self.started.elapsed().as_secs();
+        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
+        let next = now + NOTICE_INTERVAL.as_secs();
+        // Of several at once one says it.
+        let is_first = now >= quiet_until
+            && self
+                .quiet_until
+                .compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_first {
+            let peer = peer(request).map(tracing::field::display);
+            tracing::warn!(
+                event = "forwarded_headers_ignored",
+                peer,
+                header = %name,
+                "forwarded headers come from somebody who is not trusted, and are ignored; if that is \
+                 your proxy, name it in server.trusted_proxies: until then everybody behind it is \
+                 throttled as one client"
+            );
+        }
+    }
+}
+
+/// Who has connected to us.
+fn peer(request: &Request) -> Option<IpAddr> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
 /// Whether the trusted proxies say that the client used https. Several lines: one of them may be the

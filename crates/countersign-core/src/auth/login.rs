@@ -2,13 +2,17 @@
 
 use jiff::Timestamp;
 
+use super::attempt::Attempt;
 use super::{Auth, Grant, tell_ended};
 use crate::audit::{Caller, Event, LoginRefusal};
 use crate::error::AuthError;
 use crate::password::{EncodedPassword, Overloaded, Password, Verdict};
 use crate::session::{Generation, Session, SessionId};
 use crate::store::{OpenOutcome, OpenSession};
-use crate::user::{MAX_USERNAME_CHARACTERS, UserId, Username};
+use crate::throttle::DeviceToken;
+use crate::throttle::device::{DeviceTokens, KnownDevice};
+use crate::throttle::keys::is_too_long;
+use crate::user::{Credentials, UserId, Username};
 
 /// How often a password is checked anew that was replaced while it was being checked.
 const ATTEMPTS: usize = 3;
@@ -24,24 +28,84 @@ pub struct Login<'a> {
     pub remember: bool,
     /// The refresh token that the browser already had: its session ends, whatever it was.
     pub presented: Option<&'a str>,
+    /// What shows that the device has been signed in from before.
+    pub device: Option<&'a str>,
 }
 
 impl Auth {
     /// Checks the password and opens a session.
     ///
-    /// An unknown user and a wrong password cannot be told apart, in the answer or in time.
+    /// An unknown user and a wrong password cannot be told apart, in the answer or in time; nor can they by
+    /// when they are throttled, since attempts are counted by the name as typed.
     ///
     /// # Errors
-    /// [`AuthError::InvalidCredentials`], [`AuthError::UserInactive`] (only after the right
+    /// [`AuthError::Throttled`] before anything is hashed, [`AuthError::InvalidCredentials`], [`AuthError::UserInactive`] (only after the right
     /// password), [`AuthError::Overloaded`], or the store's.
     pub async fn login(&self, login: Login<'_>, caller: Caller) -> Result<Grant, AuthError> {
+        let found = self.find_typed(login.username).await?;
+        let user = found.as_ref().map(|found| found.user.id);
+        let device = self.known_device(login.device, user);
+        let attempt = Attempt::Login {
+            username: login.username,
+            address: caller.address,
+            device,
+            user,
+        };
+        let reserved = self.attempt(attempt).await?;
+        let outcome = self.try_repeatedly(&login, &caller, found).await;
+        // A guess that was not looked at is none.
+        if matches!(outcome, Ok(_) | Err(AuthError::Overloaded { .. })) {
+            self.give_back(reserved).await;
+        }
+        let grant = outcome?;
+        let device_token = login
+            .remember
+            .then(|| self.device_token(device, grant.user.id));
+        Ok(Grant {
+            device_token,
+            ..grant
+        })
+    }
+
+    async fn try_repeatedly(
+        &self,
+        login: &Login<'_>,
+        caller: &Caller,
+        mut found: Option<Credentials>,
+    ) -> Result<Grant, AuthError> {
         for _ in 1..ATTEMPTS {
-            if let Some(grant) = self.try_to_log_in(&login, &caller).await? {
+            if let Some(grant) = self.try_to_log_in(login, caller, found).await? {
                 return Ok(grant);
             }
+            found = self.find_typed(login.username).await?;
         }
-        let last = self.try_to_log_in(&login, &caller).await?;
+        let last = self.try_to_log_in(login, caller, found).await?;
         last.ok_or_else(|| refused(None, LoginRefusal::ChangedMeanwhile))
+    }
+
+    /// The user of a name as typed.
+    async fn find_typed(&self, username: &str) -> Result<Option<Credentials>, AuthError> {
+        // A name that no user can have, however it is composed, is not normalised: that takes time by
+        // its length.
+        if is_too_long(username) {
+            return Ok(None);
+        }
+        let username = Username::normalise(username);
+        Ok(self.store.find_credentials(&username).await?)
+    }
+
+    /// The device, if this user has signed in from it before.
+    fn known_device(&self, token: Option<&str>, user: Option<UserId>) -> Option<KnownDevice> {
+        let device = self.device_tokens.read(token?, self.clock.now())?;
+        (Some(device.user) == user).then_some(device)
+    }
+
+    /// What makes the device known as this user's from now on.
+    fn device_token(&self, known: Option<KnownDevice>, user: UserId) -> DeviceToken {
+        let device = known
+            .filter(|known| known.user == user)
+            .unwrap_or_else(|| DeviceTokens::new_device(user, &*self.randomness));
+        self.device_tokens.sign(device, self.clock.now())
     }
 
     /// `None`: the stored password was replaced while it was being checked. Another login may have
@@ -50,16 +114,8 @@ impl Auth {
         &self,
         login: &Login<'_>,
         caller: &Caller,
+        found: Option<Credentials>,
     ) -> Result<Option<Grant>, AuthError> {
-        // A name that no user can have, however it is composed, is not normalised: that takes time by
-        // its length.
-        let longest = 4 * MAX_USERNAME_CHARACTERS;
-        let found = if login.username.chars().nth(longest).is_some() {
-            None
-        } else {
-            let username = Username::normalise(login.username);
-            self.store.find_credentials(&username).await?
-        };
         let (user, stored) = found.map(|found| (found.user, found.password)).unzip();
         let verdict = self
             .passwords

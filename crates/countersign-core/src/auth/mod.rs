@@ -3,6 +3,7 @@
 //!
 //! Only this room opens sessions and signs tokens, through one function each.
 
+mod attempt;
 mod authenticate;
 mod keys;
 mod knowing;
@@ -36,6 +37,10 @@ use crate::refresh_token::{RefreshToken, RefreshTokens, unix_seconds};
 use crate::secrets::RootSecrets;
 use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
 use crate::store::{SharedStore, Watcher};
+use crate::throttle::device::DeviceTokens;
+use crate::throttle::keys::ThrottleKeys;
+use crate::throttle::local::LocalCounters;
+use crate::throttle::{DeviceToken, ThrottleSettings};
 use crate::user::User;
 
 pub use self::authenticate::CurrentUser;
@@ -171,6 +176,8 @@ pub struct AuthSettings {
     pub passwords: PasswordPolicy,
     /// How passwords are hashed.
     pub hashing: HashingSettings,
+    /// How often what may be attempted.
+    pub throttle: ThrottleSettings,
 }
 
 impl Default for AuthSettings {
@@ -188,6 +195,7 @@ impl Default for AuthSettings {
                 threads,
                 queue: 32 * threads,
             },
+            throttle: ThrottleSettings::default(),
         }
     }
 }
@@ -217,6 +225,9 @@ pub struct Auth {
     verifier: Verifier,
     refresh_tokens: RefreshTokens,
     csrf: CsrfKey,
+    throttle_keys: ThrottleKeys,
+    device_tokens: DeviceTokens,
+    local_counters: LocalCounters,
     known: Arc<Known>,
     /// Held by the one who reads the store anew, so that the others need not.
     catching_up: Mutex<()>,
@@ -290,6 +301,9 @@ impl Auth {
             passwords: PasswordHasher::start(settings.hashing, Arc::clone(&randomness)),
             refresh_tokens: RefreshTokens::new(&roots, &tokens.issuer),
             csrf: CsrfKey::derive(&roots),
+            throttle_keys: ThrottleKeys::derive(&roots.current),
+            device_tokens: DeviceTokens::derive(&roots),
+            local_counters: LocalCounters::new(),
             key_keeper,
             keys: RwLock::new(Arc::new(keys)),
             verifier,
@@ -378,6 +392,7 @@ impl Auth {
             csrf_token,
             refresh_token,
             cookies_live,
+            device_token: None,
             user,
         }
     }
@@ -418,6 +433,8 @@ pub struct Grant {
     pub refresh_token: RefreshToken,
     /// How long the cookies live; `None`: as long as the browser runs.
     pub cookies_live: Option<Duration>,
+    /// After a login that shall be remembered: for the cookie by which the device is known again.
+    pub device_token: Option<DeviceToken>,
     /// Whose they are.
     pub user: User,
 }

@@ -1,5 +1,6 @@
 //! A user's change of their own password.
 
+use super::attempt::Attempt;
 use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::AuthError;
@@ -25,7 +26,7 @@ impl Auth {
     /// transaction, and this one goes on.
     ///
     /// # Errors
-    /// [`AuthError::Validation`] on `new_password` if the policy refuses it,
+    /// [`AuthError::Validation`] on `new_password` if the policy refuses it, [`AuthError::Throttled`],
     /// [`AuthError::WrongCurrentPassword`], [`AuthError::SessionEnded`] if this session ended in the
     /// meantime, [`AuthError::Overloaded`], or the store's.
     pub async fn change_password(
@@ -45,6 +46,22 @@ impl Auth {
             .passwords
             .check(&change.new, owner)
             .map_err(|refusal| refusal.about("new_password"))?;
+        let reserved = self.attempt(Attempt::ChangePassword(user.id)).await?;
+        let outcome = self.change_verified(current, change).await;
+        // A guess that was not looked at is none.
+        if matches!(outcome, Ok(()) | Err(AuthError::Overloaded { .. })) {
+            self.give_back(reserved).await;
+        }
+        outcome
+    }
+
+    /// Checks the password in force and replaces it, after all that costs nothing has been checked.
+    async fn change_verified(
+        &self,
+        current: &CurrentUser,
+        change: ChangePassword,
+    ) -> Result<(), AuthError> {
+        let user = current.user();
         let mut hashed = None;
         for _ in 0..ATTEMPTS {
             let Some(verified) = self.verified_password(current, &change.current).await? else {

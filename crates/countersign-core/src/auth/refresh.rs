@@ -36,7 +36,8 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::RefreshInvalid`] and [`AuthError::RefreshExpired`] before any look-up;
-    /// [`AuthError::CsrfMissing`], [`AuthError::CsrfInvalid`]; [`AuthError::SessionEnded`];
+    /// [`AuthError::CsrfMissing`], [`AuthError::CsrfInvalid`]; [`AuthError::Throttled`] for a page that has
+    /// run away; [`AuthError::SessionEnded`];
     /// [`AuthError::RefreshReused`], after which the session has ended; or the store's.
     pub async fn refresh(
         &self,
@@ -45,6 +46,7 @@ impl Auth {
     ) -> Result<Grant, AuthError> {
         let presented = self.read_refresh_token(refresh_token)?;
         self.check_csrf(presented.session(), csrf_shown)?;
+        self.count_refresh(presented.session())?;
         // The new access token is signed with the keys as they stand.
         self.catch_up().await?;
         for _ in 0..ATTEMPTS {

@@ -49,6 +49,8 @@ pub struct UpkeepReport {
     pub sessions_expired: u32,
     /// Sessions that had ended long ago and were removed.
     pub sessions_removed: u32,
+    /// Counters of attempts that were forgotten and removed.
+    pub throttles_removed: u32,
 }
 
 impl Auth {
@@ -69,7 +71,8 @@ impl Auth {
     }
 
     /// Does one round of upkeep, if it is this process's turn: moves the signing keys on as their
-    /// schedule says, ends sessions whose limit has passed, removes those that ended long ago.
+    /// schedule says, ends sessions whose limit has passed, removes those that ended long ago and the
+    /// counters of attempts that are forgotten.
     ///
     /// # Errors
     /// The store's; what was done is done, and the rest is for the next round.
@@ -87,7 +90,8 @@ impl Auth {
                 ..UpkeepReport::default()
             });
         }
-        let report = self.sweep_sessions(now).await?;
+        let mut report = self.sweep_sessions(now).await?;
+        report.throttles_removed = self.sweep_throttles(now).await?;
         if report.sessions_expired > 0 || report.sessions_removed > 0 {
             Event::SessionsSwept {
                 expired: report.sessions_expired,
@@ -152,6 +156,19 @@ impl Auth {
             }
         }
         Ok(report)
+    }
+
+    /// Removes the counters of attempts that say nothing any more.
+    async fn sweep_throttles(&self, now: Timestamp) -> Result<u32, AuthError> {
+        let mut removed = 0;
+        for _ in 0..BATCHES {
+            let batch = self.store.sweep_throttles(now, BATCH).await?;
+            removed += batch;
+            if batch < BATCH {
+                break;
+            }
+        }
+        Ok(removed)
     }
 
     fn swept_to(&self) -> Option<SessionId> {

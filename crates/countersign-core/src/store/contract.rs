@@ -9,12 +9,15 @@
     reason = "a suite of tests, which is compiled as a library"
 )]
 
+mod throttles;
+
 use std::sync::Arc;
 
 use countersign_token::Algorithm;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+pub use self::throttles::*;
 use super::{
     AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, Listener,
     OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey,
@@ -66,6 +69,13 @@ macro_rules! store_contract {
             one_process_at_a_time_does_upkeep
             a_sweep_ends_what_is_past_its_limits_and_removes_what_ended_long_ago
             a_sweep_goes_on_where_it_stopped
+            attempts_beyond_the_burst_wait_longer_and_longer
+            of_many_attempts_at_once_exactly_the_burst_passes
+            attempts_that_share_counters_stand_in_nobodys_way
+            an_attempt_is_counted_everywhere_or_nowhere
+            what_is_given_back_is_ones_own
+            successes_at_once_leave_nothing_behind
+            counters_that_are_forgotten_are_removed
             a_working_store_checks_out
         );
     };

@@ -15,6 +15,9 @@ use super::{
 use crate::error::StoreError;
 use crate::password::EncodedPassword;
 use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
+use crate::throttle::{
+    self, AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey,
+};
 use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
@@ -31,6 +34,7 @@ struct Tables {
     sessions: BTreeMap<SessionId, Session>,
     keys: Vec<SealedSigningKey>,
     upkeep_until: Option<Timestamp>,
+    throttles: BTreeMap<ThrottleKey, Counter>,
 }
 
 impl MemoryStore {
@@ -445,6 +449,46 @@ impl Store for MemoryStore {
             }
         }
         Ok(swept)
+    }
+
+    async fn reserve_attempt(
+        &self,
+        reservations: &[Reservation],
+        now: Timestamp,
+    ) -> Result<AttemptOutcome, StoreError> {
+        let throttles = &mut self.tables().throttles;
+        let standing = |key| throttles.get(&key).copied();
+        match throttle::decide(reservations, standing, now) {
+            AttemptDecision::Wait(wait) => Ok(AttemptOutcome::Wait(wait)),
+            AttemptDecision::Reserve(counters, refunds) => {
+                throttles.extend(counters);
+                Ok(AttemptOutcome::Reserved(refunds))
+            }
+        }
+    }
+
+    async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError> {
+        let throttles = &mut self.tables().throttles;
+        for Refund { key, taken } in refunds {
+            if let Some(counter) = throttles.remove(key)
+                && let Some(left) = taken.give_back(counter, now)
+            {
+                throttles.insert(*key, left);
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let throttles = &mut self.tables().throttles;
+        let drained = throttles
+            .iter()
+            .filter(|(_, counter)| counter.is_drained(now));
+        let keys: Vec<_> = drained.map(|(key, _)| *key).take(most as usize).collect();
+        for key in &keys {
+            throttles.remove(key);
+        }
+        Ok(u32::try_from(keys.len()).unwrap_or(most))
     }
 }
 

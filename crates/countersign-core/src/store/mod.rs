@@ -24,6 +24,7 @@ use crate::password::EncodedPassword;
 use crate::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
 };
+use crate::throttle::{AttemptOutcome, Refund, Reservation};
 use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
 
 #[cfg(any(test, feature = "testing"))]
@@ -136,6 +137,23 @@ pub trait Store: Send + Sync + 'static {
     /// Looks at the next few sessions by id: ends those past their limits, and removes those that
     /// ended long ago.
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError>;
+
+    /// Reserves an attempt at each of these counters, or, if one of them says to wait, at none.
+    ///
+    /// Exact, however many attempt at once and in however many processes:
+    /// [`throttle::decide`](crate::throttle::decide) decides about the counters as they stand, and nobody
+    /// comes between that and their being written. No two of the reservations have the same key.
+    async fn reserve_attempt(
+        &self,
+        reservations: &[Reservation],
+        now: Timestamp,
+    ) -> Result<AttemptOutcome, StoreError>;
+
+    /// Gives back what an attempt reserved, and nothing that others have reserved since.
+    async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Removes at most so many counters that say nothing any more; gives how many.
+    async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError>;
 }
 
 /// Which users to list.

@@ -1,4 +1,4 @@
-//! `[cookies]`: the names and reach of the two cookies.
+//! `[cookies]`: the names and reach of the session's two cookies.
 
 use std::net::Ipv4Addr;
 
@@ -73,6 +73,7 @@ impl CookiesSection {
             domain: self.domain.clone(),
             refresh_name,
             csrf_name: self.csrf_name.clone(),
+            device_name: default.device_name,
         }
     }
 
@@ -93,6 +94,12 @@ impl CookiesSection {
             {
                 let message = "browsers refuse this prefix over plain http: leave it out";
                 problems.add(key, message);
+            }
+        }
+        let device_name = CookieSettings::for_https(https).device_name;
+        for (key, name) in names {
+            if name.eq_ignore_ascii_case(&device_name) {
+                problems.add(key, "the cookie by which devices are known has this name");
             }
         }
         if refresh_name.eq_ignore_ascii_case(&self.csrf_name) {

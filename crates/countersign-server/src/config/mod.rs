@@ -25,6 +25,7 @@ mod server;
 mod sessions;
 mod signing_keys;
 mod suggest;
+mod throttle;
 mod tokens;
 
 use std::ffi::OsString;
@@ -55,6 +56,7 @@ use self::server::ServerSection;
 pub(crate) use self::server::ServerSettings;
 use self::sessions::SessionsSection;
 use self::signing_keys::KeysSection;
+use self::throttle::ThrottleSection;
 use self::tokens::TokensSection;
 
 /// Settings of the Countersign service.
@@ -73,6 +75,7 @@ pub(crate) struct RawSettings {
     cors: CorsSection,
     csrf: CsrfSection,
     password: PasswordSection,
+    throttle: ThrottleSection,
     log: LogSection,
 }
 
@@ -187,6 +190,7 @@ impl Settings {
             keep_ended_sessions: sessions.keep_ended,
             passwords: raw.password.check_policy(problems),
             hashing: raw.password.check_hashing(problems),
+            throttle: raw.throttle.check(&server, problems, warnings),
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),

@@ -3,7 +3,7 @@
 //! Transitions are a statement each, on a connection of their own while they last ([`writer`]); those
 //! of accounts lock the account first ([`accounts`]). Reads share two connections ([`readers`]), and
 //! one hears of what other nodes change ([`feed`], [`changes`]). The statements stand in [`users`],
-//! [`sessions`], [`accounts`] and [`keys`], one function for each method of the port.
+//! [`sessions`], [`accounts`], [`keys`] and [`throttle`], one function for each method of the port.
 
 mod accounts;
 mod address;
@@ -19,6 +19,7 @@ mod readers;
 mod rows;
 mod schema;
 mod sessions;
+mod throttle;
 mod tls;
 mod users;
 mod writer;
@@ -37,6 +38,7 @@ use countersign_core::store::{
     PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store,
     Swept, UserQuery, Watcher, Watchers,
 };
+use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 
@@ -430,6 +432,37 @@ impl Store for PostgresStore {
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
         self.writer
             .write(*sweep, |link, sweep| Box::pin(sessions::sweep(link, sweep)))
+            .await
+    }
+    async fn reserve_attempt(
+        &self,
+        reservations: &[Reservation],
+        now: Timestamp,
+    ) -> Result<AttemptOutcome, StoreError> {
+        let refused = throttle::refuse(&self.readers, reservations, now).await?;
+        if let Some(refused) = refused {
+            return Ok(refused);
+        }
+        self.writer
+            .write((reservations.to_vec(), now), |link, (reservations, now)| {
+                Box::pin(throttle::reserve(link, reservations, *now))
+            })
+            .await
+    }
+
+    async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError> {
+        self.writer
+            .write((refunds.to_vec(), now), |link, (refunds, now)| {
+                Box::pin(throttle::refund(link, refunds, *now))
+            })
+            .await
+    }
+
+    async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.writer
+            .write((now, most), |link, (now, most)| {
+                Box::pin(throttle::sweep(link, *now, *most))
+            })
             .await
     }
 }

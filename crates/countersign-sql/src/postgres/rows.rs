@@ -7,6 +7,7 @@ use countersign_core::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId,
 };
 use countersign_core::store::{Change, KeyState, SealedSigningKey};
+use countersign_core::throttle::{Counter, ThrottleKey};
 use countersign_core::user::{Credentials, User, UserId};
 use countersign_token::Algorithm;
 use jiff::Timestamp;
@@ -166,6 +167,17 @@ pub(super) fn signing_key(row: &Row) -> Result<SealedSigningKey, Failure> {
         created_at: fields.parsed("created_at", instant)?,
         state_since: fields.parsed("state_since", instant)?,
     })
+}
+
+/// A counter of throttling, and which.
+pub(super) fn counter(row: &Row) -> Result<(ThrottleKey, Counter), Failure> {
+    let mut fields = Fields::new(row, "countersign_throttle", 0);
+    let key = fields.parsed("key", |bytes: &[u8]| bytes.try_into().ok().map(ThrottleKey))?;
+    let counter = Counter {
+        drained_at: fields.parsed("drained_at", instant)?,
+        last_at: fields.parsed("last_at", instant)?,
+    };
+    Ok((key, counter))
 }
 
 /// What other nodes are told in words, as [`changes`](super::changes) writes them. What only a later

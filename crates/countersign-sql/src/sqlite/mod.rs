@@ -2,8 +2,8 @@
 //!
 //! Writes go to one thread ([`writer`]), which makes a group of them durable at once; reads are done
 //! where they are asked for ([`readers`]); what other processes change is looked for by another
-//! thread ([`feed`]). The statements stand in [`users`], [`sessions`], [`accounts`] (which are both) and
-//! [`keys`], one function for each method of the port.
+//! thread ([`feed`]). The statements stand in [`users`], [`sessions`], [`accounts`] (which are both),
+//! [`keys`] and [`throttle`], one function for each method of the port.
 
 mod accounts;
 mod datetime;
@@ -15,6 +15,7 @@ mod readers;
 mod rows;
 mod schema;
 mod sessions;
+mod throttle;
 mod users;
 mod writer;
 
@@ -31,6 +32,7 @@ use countersign_core::store::{
     PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store,
     Swept, UserQuery, Watcher, Watchers,
 };
+use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 
@@ -360,6 +362,35 @@ impl Store for SqliteStore {
         let sweep = *sweep;
         self.writer
             .write(move |transition| sessions::sweep(transition.connection, &sweep))
+            .await
+    }
+    async fn reserve_attempt(
+        &self,
+        reservations: &[Reservation],
+        now: Timestamp,
+    ) -> Result<AttemptOutcome, StoreError> {
+        let refused = self
+            .readers
+            .read(|connection| throttle::refuse(connection, reservations, now))?;
+        if let Some(refused) = refused {
+            return Ok(refused);
+        }
+        let reservations = reservations.to_vec();
+        self.writer
+            .write(move |transition| throttle::reserve(transition.connection, &reservations, now))
+            .await
+    }
+
+    async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError> {
+        let refunds = refunds.to_vec();
+        self.writer
+            .write(move |transition| throttle::refund(transition.connection, &refunds, now))
+            .await
+    }
+
+    async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.writer
+            .write(move |transition| throttle::sweep(transition.connection, now, most))
             .await
     }
 }

@@ -7,6 +7,7 @@ use countersign_core::session::{
     EndReason, EndedSession, Generation, Session, SessionEnd, SessionId,
 };
 use countersign_core::store::{Change, KeyState, SealedSigningKey};
+use countersign_core::throttle::Counter;
 use countersign_core::user::{Credentials, User, UserId};
 use countersign_token::Algorithm;
 use jiff::Timestamp;
@@ -130,6 +131,15 @@ pub(super) fn signing_key(row: &Row<'_>) -> Result<SealedSigningKey, Failure> {
         sealed: fields.blob("sealed")?.to_owned(),
         created_at: fields.milliseconds("created_at")?,
         state_since: fields.milliseconds("state_since")?,
+    })
+}
+
+/// A counter of throttling.
+pub(super) fn counter(row: &Row<'_>) -> Result<Counter, Failure> {
+    let mut fields = Fields::new(row, "countersign_throttle", 0);
+    Ok(Counter {
+        drained_at: fields.milliseconds("drained_at")?,
+        last_at: fields.milliseconds("last_at")?,
     })
 }
 

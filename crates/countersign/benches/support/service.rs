@@ -11,6 +11,7 @@ use countersign::core::clock::SystemRandomness;
 use countersign::core::password::{HashingSettings, Password};
 use countersign::core::secrets::RootSecret;
 use countersign::core::store::SharedStore;
+use countersign::core::throttle::ThrottleSettings;
 use countersign::core::user::{Email, Username};
 use countersign::{App, HttpSettings};
 use countersign_sql::{SqliteOptions, SqliteStore};
@@ -68,6 +69,11 @@ impl Service {
     pub(crate) async fn start(store: SharedStore, hashing: HashingSettings, users: usize) -> Self {
         let settings = AuthSettings {
             hashing,
+            // A bench does more than anybody may.
+            throttle: ThrottleSettings {
+                insecure_off: true,
+                ..ThrottleSettings::default()
+            },
             ..AuthSettings::default()
         };
         let http = HttpSettings::new(settings.tokens.issuer.parse().unwrap());
@@ -97,6 +103,7 @@ impl Service {
             password: Password::new(PASSWORD.to_owned()).unwrap(),
             remember: true,
             presented: None,
+            device: None,
         };
         self.auth.login(login, Caller::default()).await.unwrap()
     }

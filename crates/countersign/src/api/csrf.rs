@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{AppendHeaders, IntoResponse};
+use countersign_core::audit::Caller;
+use countersign_core::throttle::LocalAction;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 use serde::Serialize;
@@ -31,12 +33,15 @@ pub(crate) struct CsrfAnswer {
     responses(
         (status = 200, description = "The token, also in the readable `csrftoken` cookie, which is set unless it is there.", body = CsrfAnswer),
         (status = 400, description = "`malformed_request`: two refresh cookies", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many questions from this address", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn csrf(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
+    state.auth.admit(LocalAction::Csrf, caller.address)?;
     let cookies = &state.settings.cookies;
     let token = state.auth.csrf_token(cookies.presented_refresh(&headers)?);
     // A browser that holds it already keeps it as it is: an image on a foreign page, which asks here

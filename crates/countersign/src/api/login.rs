@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use axum::response::IntoResponse;
+use axum::response::{AppendHeaders, IntoResponse};
 use countersign_core::audit::Caller;
 use countersign_core::auth::Login;
 use countersign_core::password::Password;
+use http::header::SET_COOKIE;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -45,7 +46,8 @@ pub(crate) struct LoginAnswer {
 ///
 /// Opens a session: the access token comes in the body, the refresh token in an HttpOnly cookie. An
 /// unknown user and a wrong password get the same answer. A session that the browser already had
-/// ends.
+/// ends. Wrong passwords are counted, by account and by address, and too many make everybody wait but
+/// the owner on a known device.
 #[utoipa::path(
     post, path = "/users/login", operation_id = "login", tag = "Sign in and out",
     request_body(content(
@@ -54,10 +56,11 @@ pub(crate) struct LoginAnswer {
         (LoginBody = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "Signed in; both cookies are set.", body = LoginAnswer),
+        (status = 200, description = "Signed in; both cookies are set, and one by which the device is known again.", body = LoginAnswer),
         (status = 400, description = "`malformed_request`, `validation_failed`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`invalid_credentials`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`user_inactive`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many wrong passwords for this account or from this address", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`overloaded`, `storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -69,6 +72,9 @@ pub(crate) async fn login(
     let cookies = &state.settings.cookies;
     let presented = cookies
         .presented_refresh(request.headers())?
+        .map(str::to_owned);
+    let device = cookies
+        .presented_device(request.headers())
         .map(str::to_owned);
     let mut fields = Fields::from_json_or_form(request).await?;
     let username = fields.text("username");
@@ -87,11 +93,14 @@ pub(crate) async fn login(
         password,
         remember,
         presented: presented.as_deref(),
+        device: device.as_deref(),
     };
     let grant = state.auth.login(login, caller).await?;
     let answer = LoginAnswer {
         tokens: TokensBody::from(&grant),
         user: (&grant.user).into(),
     };
-    Ok((grant_cookies(cookies, &grant), Json(answer)))
+    let device = grant.device_token.as_ref();
+    let known = device.map(|token| AppendHeaders([(SET_COOKIE, cookies.device(token))]));
+    Ok((grant_cookies(cookies, &grant), known, Json(answer)))
 }

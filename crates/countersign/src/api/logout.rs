@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::IntoResponse;
+use countersign_core::audit::Caller;
 use countersign_core::auth::{Logout, LogoutScope};
 use http::StatusCode;
 use utoipa::ToSchema;
@@ -46,11 +47,13 @@ enum ScopeWord {
         (status = 400, description = "`malformed_request`, `validation_failed`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "A bad access token is all that was shown: `token_malformed`, `token_invalid`, `token_expired`; for other sessions than this one also `credentials_missing`, `refresh_invalid`, `refresh_expired`, `refresh_reused`, `session_ended`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many tokens from this address were refused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`: you are still signed in", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn logout(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     let headers = request.headers().clone();
@@ -75,7 +78,8 @@ pub(crate) async fn logout(
             access_token,
             csrf_shown,
         })
-        .await?;
+        .await
+        .map_err(|refusal| state.auth.count_refused(refusal, caller.address))?;
     let cleared = cleared_cookies(cookies, logged_out.cookie_is_dead);
     Ok((StatusCode::NO_CONTENT, cleared))
 }

@@ -36,6 +36,7 @@ pub(crate) struct PasswordBody {
         (status = 400, description = "`malformed_request`, `validation_failed`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`invalid_credentials`: the current password is wrong; `credentials_missing`, `token_malformed`, `token_invalid`, `token_expired`, `session_ended`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many wrong passwords, or too many refused tokens from this address", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`overloaded`, `storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]

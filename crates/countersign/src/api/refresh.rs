@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::IntoResponse;
+use countersign_core::audit::Caller;
 use http::HeaderMap;
 
 use crate::api::grant::{TokensBody, grant_cookies};
@@ -24,18 +25,21 @@ use crate::state::AppState;
         (status = 400, description = "`malformed_request`: two refresh cookies", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`refresh_missing`, `refresh_invalid`, `refresh_expired`, `refresh_reused`, `session_ended`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: this session refreshes too often, or too many tokens from this address were refused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn refresh(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     let cookies = &state.settings.cookies;
     let token = cookies
         .presented_refresh(&headers)?
         .ok_or(ApiError::RefreshMissing)?;
-    let grant = state.auth.refresh(token, csrf_shown(&headers)).await?;
+    let granted = state.auth.refresh(token, csrf_shown(&headers)).await;
+    let grant = granted.map_err(|refusal| state.auth.count_refused(refusal, caller.address))?;
     Ok((
         grant_cookies(cookies, &grant),
         Json(TokensBody::from(&grant)),

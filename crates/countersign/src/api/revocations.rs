@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
+use countersign_core::audit::Caller;
+use countersign_core::error::AuthError;
+use countersign_core::throttle::LocalAction;
 use http::{HeaderMap, StatusCode, header};
 
 use crate::api::well_known::knows;
@@ -38,19 +41,25 @@ const LONGEST_WAIT: Duration = Duration::from_secs(25);
         (status = 304, description = "You have it already."),
         (status = 400, description = "`malformed_request`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`credentials_missing`: the feed is not for everybody here", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many questions from this address", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`: nobody knows what has been revoked", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn revocations(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if let Some(token) = &state.settings.revocations_token {
+        // Whoever shows it is known, and asks as often as there is something new.
         let shown = bearer(&state.settings, &headers)?;
         if !shown.is_some_and(|shown| token.is(shown)) {
+            count(&state, &caller)?;
             return Err(ApiError::FeedTokenMissing);
         }
+    } else {
+        count(&state, &caller)?;
     }
     let wait = wait(query.as_deref().unwrap_or_default())?;
     // Whoever finds the room full is answered at once, and asks again.
@@ -70,6 +79,10 @@ pub(crate) async fn revocations(
     }
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((caching, json, feed.json.clone()).into_response())
+}
+
+fn count(state: &AppState, caller: &Caller) -> Result<(), AuthError> {
+    state.auth.admit(LocalAction::Revocations, caller.address)
 }
 
 /// How long the client asks to wait.

@@ -69,6 +69,7 @@ pub(crate) struct SessionsAnswer {
     responses(
         (status = 200, description = "The sessions that have not ended.", body = SessionsAnswer),
         (status = 401, description = "`credentials_missing`, `token_malformed`, `token_invalid`, `token_expired`, `session_ended`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many tokens from this address were refused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -96,6 +97,7 @@ pub(crate) async fn list_sessions(
         (status = 401, description = "`credentials_missing`, `token_malformed`, `token_invalid`, `token_expired`, `session_ended`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`: the user has no such session", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many tokens from this address were refused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -88,6 +88,7 @@ pub(crate) struct UserChangeBody {
     responses(
         (status = 200, description = "The user.", body = UserAnswer),
         (status = 401, description = "`credentials_missing`, `token_malformed`, `token_invalid`, `token_expired`, `session_ended`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many tokens from this address were refused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -107,6 +108,7 @@ pub(crate) async fn get_user(Authenticated(current): Authenticated) -> Json<User
         (status = 400, description = "`malformed_request`, `validation_failed`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`credentials_missing`, `token_malformed`, `token_invalid`, `token_expired`, `session_ended`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_denied`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many tokens from this address were refused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]

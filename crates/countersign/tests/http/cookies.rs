@@ -33,8 +33,23 @@ async fn every_cookie_of_production_is_as_narrow_as_it_can_be() {
     let (_service, mut ana) = production_with_ana().await;
     let login = ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
     let refresh = ana.refresh().await.expect(StatusCode::OK);
+    let [_, _, device] = login.set_cookies()[..] else {
+        panic!("not three cookies")
+    };
+    assert!(device.starts_with("__Host-Http-knowndevice=") && device.len() < 1_024);
+    assert_eq!(
+        attributes(device),
+        [
+            "HttpOnly",
+            "Max-Age=15552000",
+            "Path=/",
+            "SameSite=Strict",
+            "Secure"
+        ]
+    );
+    assert_eq!(refresh.set_cookies().len(), 2);
     for answer in [login, refresh] {
-        let [refresh, csrf] = answer.set_cookies()[..] else {
+        let [refresh, csrf] = answer.set_cookies()[..2] else {
             panic!("not two cookies")
         };
         assert!(refresh.starts_with("__Host-Http-refreshtoken=ey"));
@@ -206,7 +221,7 @@ async fn nothing_that_somebody_sends_ends_in_a_cookie() {
     let call = visitor.post("/users/login?domain=evil.test&path=/x");
     let call = call.header("cookie", "csrftoken=planted; Domain=evil.test");
     let answer = call.json(&body).send().await.expect(StatusCode::OK);
-    assert_eq!(answer.set_cookies().len(), 2);
+    assert_eq!(answer.set_cookies().len(), 3);
     for cookie in answer.set_cookies() {
         assert!(!cookie.contains("evil") && !cookie.contains("planted"));
         assert!(!cookie.contains("stolen") && !cookie.contains("Domain"));

@@ -233,7 +233,9 @@ async fn a_changed_token_is_refused_whichever_character_changed() {
         let mut bytes = token.clone().into_bytes();
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
         let changed = String::from_utf8(bytes).unwrap();
-        let answer = ana.get("/users/user").bearer(&changed).send().await;
+        let number = u16::try_from(at).unwrap();
+        let thief = ana.elsewhere(number);
+        let answer = thief.get("/users/user").bearer(&changed).send().await;
         let code = answer.code().to_owned();
         assert!(
             ["token_invalid", "token_malformed"].contains(&&*code),

@@ -1,6 +1,6 @@
 //! Actors to write tests with: a service in memory, people who use it, and what they are answered.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -69,6 +69,12 @@ impl Setup {
         let mut setup = Self::at("https://auth.example.org");
         setup.http.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
         setup
+    }
+
+    /// A service that throttles nothing, for what is about something else and does much of it.
+    pub(crate) fn unthrottled(mut self) -> Self {
+        self.auth.throttle.insecure_off = true;
+        self
     }
 
     /// With another store.
@@ -232,6 +238,23 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// The same person in another network: of so many as there are numbers.
+    pub(crate) fn elsewhere(&self, number: u16) -> Self {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, number, 0, 0, 0, 0, 7);
+        Self {
+            peer: SocketAddr::from((address, 50_000)),
+            ..self.clone()
+        }
+    }
+
+    /// The cookies of a session. The one by which the device is known again outlives it.
+    pub(crate) fn session_cookies(&self) -> Vec<&str> {
+        let names = self.cookies.iter().map(|(name, _)| name.as_str());
+        names
+            .filter(|name| !name.ends_with("knowndevice"))
+            .collect()
+    }
+
     pub(crate) fn get(&self, path: &str) -> Call<'_> {
         self.call(Method::GET, path)
     }

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_login_answers_with_tokens_the_user_and_two_cookies() {
+async fn a_login_answers_with_tokens_the_user_and_its_cookies() {
     let (service, mut visitor, _) = service_with_ana().await;
     let answer = visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
     assert_eq!(answer.json["token_type"], "Bearer");
@@ -23,9 +23,11 @@ async fn a_login_answers_with_tokens_the_user_and_two_cookies() {
             "user"
         ]
     );
-    let [refresh, csrf] = answer.set_cookies()[..] else {
-        panic!("not two cookies")
+    let [refresh, csrf, device] = answer.set_cookies()[..] else {
+        panic!("not three cookies")
     };
+    let told = "; HttpOnly; SameSite=Lax; Path=/; Max-Age=15552000";
+    assert!(device.starts_with("knowndevice=") && device.ends_with(told));
     assert!(refresh.starts_with("refreshtoken=ey") && refresh.contains("; HttpOnly"));
     assert!(
         refresh.ends_with("; SameSite=Lax; Path=/; Max-Age=604800"),
@@ -250,8 +252,8 @@ async fn production_cookies_are_prefixed_secure_and_strict() {
     service.make_user("ana").await;
     let mut ana = service.visitor();
     let answer = ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
-    let [refresh, csrf] = answer.set_cookies()[..] else {
-        panic!("not two cookies")
+    let [refresh, csrf, _] = answer.set_cookies()[..] else {
+        panic!("not three cookies")
     };
     assert!(
         refresh.starts_with("__Host-Http-refreshtoken=ey"),

@@ -242,3 +242,54 @@ async fn nothing_that_a_client_sends_begins_a_line_of_the_log() {
     }
     assert_eq!(log.lines_of("login_succeeded").len(), 1);
 }
+
+#[tokio::test]
+async fn a_proxy_that_was_not_named_is_told_of_loudly_and_once() {
+    let (log, _listening) = Log::listen();
+    let (_service, visitor, _) = service_with_ana().await;
+    let warnings = || log.lines_of("forwarded_headers_ignored");
+    visitor.get("/users/csrf").send().await;
+    assert_eq!(warnings(), [""; 0]);
+    for name in ["x-forwarded-for", "forwarded", "x-forwarded-proto"] {
+        for _ in 0..10 {
+            let call = visitor.get("/users/csrf").header(name, "9.9.9.9");
+            call.send().await.expect(StatusCode::OK);
+        }
+    }
+    let warnings = warnings();
+    let [warning] = &warnings[..] else {
+        panic!("{warnings:?}")
+    };
+    for said in ["WARN", "192.0.2.7", "server.trusted_proxies"] {
+        assert!(warning.contains(said), "{warning}");
+    }
+    // What somebody writes there may be anything.
+    assert!(!warning.contains("9.9.9.9"));
+
+    // From a trusted one they are what they should be.
+    let (log, _listening) = Log::listen();
+    let service = Setup::behind_a_proxy().start().await;
+    let mut visitor = service.visitor();
+    visitor.peer = "10.0.0.1:40000".parse().unwrap();
+    let call = visitor
+        .get("/users/csrf")
+        .header("x-forwarded-proto", "https");
+    call.send().await.expect(StatusCode::OK);
+    assert_eq!(log.lines_of("forwarded_headers_ignored"), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_throttled_is_told_without_what_was_typed() {
+    let (log, _listening) = Log::listen();
+    let (_service, visitor, _) = service_with_ana().await;
+    for name in ["ana", "CANARY-typed-name"] {
+        for _ in 0..6 {
+            visitor.clone().login(name, "CANARY-typed-password").await;
+        }
+    }
+    let lines = log.lines_of("throttled");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("action=\"login\"") && lines[0].contains("user=1"));
+    assert!(!lines[1].contains("user="), "{lines:?}");
+    assert!(!log.text().contains("CANARY"));
+}

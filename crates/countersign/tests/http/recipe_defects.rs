@@ -147,7 +147,7 @@ async fn who_has_an_account_is_told_by_no_text() {
 #[tokio::test]
 async fn who_has_an_account_is_told_by_no_time() {
     const ROUNDS: usize = 3;
-    let mut setup = Setup::development();
+    let mut setup = Setup::development().unthrottled();
     setup.auth.hashing = AuthSettings::default().hashing;
     setup.auth.hashing.threads = 1;
     let service = setup.start().await;

@@ -102,8 +102,9 @@ async fn an_altered_token_is_refused_and_its_session_untouched() {
     let altered = (0..token.len()).map(flipped);
     let cut = (0..token.len()).map(|length| token[..length].to_owned());
     let longer = ["=", ".", "A", " A", "\u{2009}"].map(|end| format!("{token}{end}"));
-    for altered in altered.chain(cut).chain(longer) {
-        let call = ana.post("/users/refresh_token").with_csrf();
+    for (altered, number) in altered.chain(cut).chain(longer).zip(0..) {
+        let thief = ana.elsewhere(number);
+        let call = thief.post("/users/refresh_token").with_csrf();
         let answer = call.header("cookie", &format!("refreshtoken={altered}"));
         answer.send().await.refused(401, "refresh_invalid");
     }
@@ -141,7 +142,9 @@ async fn within_the_grace_the_previous_token_is_answered_with_the_same_successor
 
 #[tokio::test]
 async fn a_thousand_replays_within_the_grace_fork_nothing() {
-    let (service, _, ana) = service_with_ana().await;
+    let service = Setup::development().unthrottled().start().await;
+    service.make_user("ana").await;
+    let ana = service.signed_in("ana").await;
     let mut winner = ana.clone();
     winner.refresh().await.expect(StatusCode::OK);
     for _ in 0..1_000 {
@@ -326,7 +329,7 @@ async fn of_a_login_that_races_a_deactivation_no_token_works() {
     for round in 0..100 {
         let name = format!("ana{round}");
         service.make_user(&name).await;
-        let mut arriving = service.visitor();
+        let mut arriving = service.visitor().elsewhere(round);
         let (typed, operator) = (name.clone(), Arc::clone(&service));
         let login = tokio::spawn(async move {
             let answer = arriving.login(&typed, PASSWORD).await;

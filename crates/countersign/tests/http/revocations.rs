@@ -326,7 +326,7 @@ async fn however_many_wait_the_next_one_is_answered() {
     let (service, visitor, ana) = service_with_ana().await;
     let known = tag(&visitor).await;
     let waiting: Vec<_> = (0..1_024)
-        .map(|_| wait_for_news(&visitor, &known))
+        .map(|number| wait_for_news(&visitor.elsewhere(number), &known))
         .collect();
     a_moment().await;
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));

@@ -149,7 +149,7 @@ async fn ending_the_session_that_asks_is_a_logout() {
         ]
     );
     ana.keep(&answer);
-    assert!(ana.cookies.is_empty());
+    assert_eq!(ana.session_cookies(), [""; 0]);
     let ended = held.user().await.refused(401, "session_ended");
     assert_eq!(ended.json["end_reason"], "logout");
     held.clone().refresh().await.refused(401, "session_ended");
@@ -304,8 +304,8 @@ async fn however_many_sign_in_at_once_no_more_sessions_live_than_are_allowed() {
     let service = setup.start().await;
     service.make_user("ana").await;
     let mut arriving = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let mut visitor = service.visitor();
+    for number in 0..16 {
+        let mut visitor = service.visitor().elsewhere(number);
         arriving.spawn(async move {
             visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
             visitor

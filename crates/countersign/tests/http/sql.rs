@@ -36,7 +36,7 @@ async fn over_sqlite() -> (Service, Client, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let options = SqliteOptions::new(directory.path().join("countersign.db"));
     let store = SqliteStore::open(&options).unwrap();
-    let setup = Setup::development().over(Arc::new(store));
+    let setup = Setup::development().unthrottled().over(Arc::new(store));
     let service = setup.start().await;
     service.make_user("ana").await;
     service.make_user("bob").await;

@@ -12,6 +12,7 @@ use countersign::core::store::{
     OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, UserQuery, Watcher, Watchers,
 };
+use countersign::core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 use tokio::sync::Barrier;
@@ -293,5 +294,23 @@ impl Store for TroubledStore {
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
         self.write().await?;
         self.inner.sweep_sessions(sweep).await
+    }
+    async fn reserve_attempt(
+        &self,
+        reservations: &[Reservation],
+        now: Timestamp,
+    ) -> Result<AttemptOutcome, StoreError> {
+        self.write().await?;
+        self.inner.reserve_attempt(reservations, now).await
+    }
+
+    async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError> {
+        self.write().await?;
+        self.inner.refund_attempt(refunds, now).await
+    }
+
+    async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.write().await?;
+        self.inner.sweep_throttles(now, most).await
     }
 }

@@ -1,0 +1,70 @@
+//! An attempt: one at each of several counters, or at none.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::keys::ThrottleKey;
+use super::limit::{Counter, Decision, Limit, Taken};
+
+/// One attempt at one counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reservation {
+    /// Which counter.
+    pub key: ThrottleKey,
+    /// How often it may be attempted.
+    pub limit: Limit,
+}
+
+/// An attempt at one counter, to be given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refund {
+    /// Which counter.
+    pub key: ThrottleKey,
+    /// What was taken from it.
+    pub taken: Taken,
+}
+
+/// What became of an attempt.
+#[must_use = "an attempt that must wait must not be made"]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// It may be made, and is counted; this gives it back.
+    Reserved(Vec<Refund>),
+    /// It may not be made, and is not counted anywhere; this much later it may.
+    Wait(Duration),
+}
+
+/// What to do about an attempt, with the counters as they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptDecision {
+    /// Write these counters; the refunds belong to them, in the same order.
+    Reserve(Vec<(ThrottleKey, Counter)>, Vec<Refund>),
+    /// Write nothing.
+    Wait(Duration),
+}
+
+/// Decides about an attempt: the one place where every store does.
+pub fn decide(
+    reservations: &[Reservation],
+    standing: impl Fn(ThrottleKey) -> Option<Counter>,
+    now: Timestamp,
+) -> AttemptDecision {
+    let mut counters = Vec::with_capacity(reservations.len());
+    let mut refunds = Vec::with_capacity(reservations.len());
+    let mut longest_wait = Duration::ZERO;
+    for Reservation { key, limit } in reservations {
+        match limit.reserve(standing(*key), now) {
+            Decision::Reserved { counter, taken } => {
+                counters.push((*key, counter));
+                refunds.push(Refund { key: *key, taken });
+            }
+            Decision::Wait(wait) => longest_wait = longest_wait.max(wait),
+        }
+    }
+    if longest_wait.is_zero() {
+        AttemptDecision::Reserve(counters, refunds)
+    } else {
+        AttemptDecision::Wait(longest_wait)
+    }
+}

@@ -1,0 +1,9 @@
+-- What has been attempted, by whom as an HMAC that tells nobody. Times are milliseconds since 1970.
+CREATE TABLE countersign_throttle (
+    key BLOB NOT NULL PRIMARY KEY,
+    drained_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What is forgotten is removed.
+CREATE INDEX countersign_throttle_drained ON countersign_throttle (drained_at);
