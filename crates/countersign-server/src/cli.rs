@@ -84,6 +84,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keys(Keys),
     /// Bring the database to the version that this program needs, or move to another one
+    ///
+    /// With --from or --to, users, sessions and signing keys move from SQLite into an empty PostgreSQL
+    /// database, and nobody is signed out. Meanwhile the old one is not written to, and a service on it
+    /// answers 503; afterwards it is closed. What is not named is the database of the settings: a URL
+    /// with a password belongs there.
     Migrate(Migrate),
     /// Show, check and explain the settings
     #[command(subcommand)]
@@ -259,14 +264,7 @@ pub(crate) enum Keys {
     },
 }
 
-/// Bring the database to the version that this program needs, or move to another one.
-///
-/// With --from or --to, users, sessions and signing keys move from SQLite into an empty PostgreSQL
-/// database, and nobody is signed out. Meanwhile the old one can be read and not be written to, and a
-/// service on it answers 503; afterwards it is closed. What is not named is the database of the
-/// settings: a URL with a password belongs there.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Migrate {
     /// Change nothing; fail if there is something to do
     #[arg(long)]
