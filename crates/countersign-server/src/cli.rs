@@ -83,7 +83,12 @@ pub(crate) enum Command {
     /// List, rotate and revoke the keys that sign access tokens
     #[command(subcommand)]
     Keys(Keys),
-    /// Bring the database to the version that this program needs
+    /// Bring the database to the version that this program needs, or move to another one
+    ///
+    /// With --from or --to, users, sessions and signing keys move from SQLite into an empty PostgreSQL
+    /// database, and nobody is signed out. Meanwhile the old one is not written to, and a service on it
+    /// answers 503; afterwards it is closed. What is not named is the database of the settings: a URL
+    /// with a password belongs there.
     Migrate(Migrate),
     /// Show, check and explain the settings
     #[command(subcommand)]
@@ -264,6 +269,19 @@ pub(crate) struct Migrate {
     /// Change nothing; fail if there is something to do
     #[arg(long)]
     pub(crate) check: bool,
+    /// The database to move away from, like sqlite://countersign.db
+    #[arg(long, value_name = "URL", conflicts_with = "check")]
+    pub(crate) from: Option<String>,
+    /// The database to move to, like postgres://countersign@localhost/accounts
+    #[arg(long, value_name = "URL", conflicts_with = "check")]
+    pub(crate) to: Option<String>,
+    /// Use a database again whose users had moved, as it was then: what has changed since where they
+    /// went is not in it
+    #[arg(long, conflicts_with_all = ["check", "from", "to"])]
+    pub(crate) reopen: bool,
+    /// Print JSON of what has moved
+    #[arg(long, conflicts_with_all = ["check", "reopen"])]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

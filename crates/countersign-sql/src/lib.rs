@@ -13,11 +13,13 @@
 //! # }
 //! ```
 
+mod moving;
 mod postgres;
 mod sqlite;
 mod versions;
 mod words;
 
+pub use moving::{LeftBehind, MoveError, Moved, MovedTable, UnfitValue, move_to_postgres, reopen};
 pub use postgres::{AddressError, PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use versions::{Migrations, SchemaVersions};

@@ -2,6 +2,7 @@
 
 use countersign_sql::{PostgresStore, SchemaVersions, SqliteStore};
 
+use super::moving;
 use crate::cli::Migrate;
 use crate::config::{DatabaseSettings, Settings};
 use crate::failure::Failure;
@@ -9,6 +10,17 @@ use crate::output;
 
 pub(super) async fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure> {
     let database = &settings.database;
+    if options.from.is_some() || options.to.is_some() {
+        return moving::run(database, options).await;
+    }
+    if options.reopen {
+        return moving::reopen(database);
+    }
+    if options.json {
+        return Err(Failure::WrongUse(
+            "--json tells what has moved: name a database with --from or --to".to_owned(),
+        ));
+    }
     if options.check {
         let versions = look(database).await?;
         if versions.is_pending() {

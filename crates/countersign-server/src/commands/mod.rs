@@ -4,6 +4,7 @@ mod config;
 mod createsuperuser;
 mod keys;
 mod migrate;
+mod moving;
 mod passwords;
 mod serve;
 mod session;

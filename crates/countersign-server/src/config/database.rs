@@ -63,6 +63,30 @@ impl DatabaseSettings {
             Self::Sqlite(_) | Self::Refused => None,
         }
     }
+
+    /// The database at a URL of the command line, waited for as long as this one.
+    pub(crate) fn another(&self, url: &str) -> Result<Self, String> {
+        if holds_password(url) {
+            return Err(
+                "others on this machine can read a password on the command line: give this URL in \
+                 COUNTERSIGN_DATABASE__URL or in the settings file as database.url, and leave the \
+                 option out"
+                    .to_owned(),
+            );
+        }
+        let timeout = match self {
+            Self::Sqlite(options) => options.timeout,
+            Self::Postgres(options) => options.timeout,
+            Self::Refused => unreachable!("refused settings open nothing"),
+        };
+        if is_postgres(url) {
+            let options = PostgresOptions::new(url).map_err(|error| error.to_string())?;
+            return Ok(Self::Postgres(Box::new(options.timeout(timeout))));
+        }
+        Ok(Self::Sqlite(
+            SqliteOptions::new(parse_file(url)?).timeout(timeout),
+        ))
+    }
 }
 
 /// Without a password.

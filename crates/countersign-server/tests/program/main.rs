@@ -12,6 +12,7 @@ mod help;
 mod keys;
 mod listening;
 mod logs;
+mod moving;
 mod nodes;
 #[cfg(target_os = "linux")]
 mod power_cut;

@@ -9,7 +9,7 @@ use crate::harness::{JSON, PASSWORD, Place, Reply, Service, login, send};
 
 #[path = "../../../countersign-sql/tests/postgres/server.rs"]
 #[expect(dead_code, reason = "the store's own tests use all of it")]
-mod server;
+pub(crate) mod server;
 
 use self::server::Server;
 

@@ -7,9 +7,11 @@ use deadpool::managed::PoolError;
 use thiserror::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use crate::moving::MoveError;
+
 /// Why something was not read or written.
 #[derive(Debug, Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// PostgreSQL refused, or cannot be reached.
     #[error("{}", told(.0))]
     Sql(#[from] tokio_postgres::Error),
@@ -144,6 +146,12 @@ fn is_unavailable(code: &str) -> bool {
         "58030", // input and output
     ];
     CLASSES.contains(&&code[..2]) || CODES.contains(&code)
+}
+
+impl From<Failure> for MoveError {
+    fn from(failure: Failure) -> Self {
+        StoreError::from(failure).into()
+    }
 }
 
 impl From<PoolError<Failure>> for Failure {

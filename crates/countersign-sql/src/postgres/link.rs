@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Buf;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use futures_util::future;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, NoTls, Notification, Row, Statement,
+    AsyncMessage, Client, Config, Connection, CopyInSink, NoTls, Notification, Row, RowStream,
+    Statement,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -234,6 +236,27 @@ impl Link {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(sql, statement.clone());
         Ok(statement)
+    }
+
+    /// The types of the columns that a statement gives.
+    pub(super) async fn column_types(&self, sql: &str) -> Result<Vec<Type>, Failure> {
+        let statement = self.client.prepare(sql).await?;
+        let columns = statement.columns().iter();
+        Ok(columns.map(|column| column.type_().clone()).collect())
+    }
+
+    /// Begins a `COPY … FROM STDIN`.
+    pub(super) async fn copy_in<B>(&self, sql: &str) -> Result<CopyInSink<B>, Failure>
+    where
+        B: Buf + Send + 'static,
+    {
+        Ok(self.client.copy_in(sql).await?)
+    }
+
+    /// Runs a statement whose rows are more than fit into memory.
+    pub(super) async fn stream(&self, sql: &str) -> Result<RowStream, Failure> {
+        let none: [Parameter<'_>; 0] = [];
+        Ok(self.client.query_typed_raw(sql, none).await?)
     }
 
     /// Runs statements without parameters.

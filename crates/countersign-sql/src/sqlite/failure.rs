@@ -1,12 +1,14 @@
 //! What a statement can fail with, and what the caller is told of it.
 
 use countersign_core::error::StoreError;
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
+
+use crate::moving::MoveError;
 
 /// Why something was not read or written.
 #[derive(Debug, Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// SQLite refused.
     #[error(transparent)]
     Sql(#[from] rusqlite::Error),
@@ -63,7 +65,12 @@ impl From<Failure> for StoreError {
             Failure::Store(error) => return error,
             Failure::Sql(error) => error,
         };
+        // A trigger of a database that is closed, because all has moved.
+        let is_closed = error
+            .sqlite_error()
+            .is_some_and(|refusal| refusal.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER);
         match error.sqlite_error_code() {
+            _ if is_closed => Self::Unavailable(error.to_string()),
             Some(
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
@@ -83,5 +90,11 @@ impl From<Failure> for StoreError {
             // not those that our statements were written for.
             _ => Self::Corrupt(error.to_string()),
         }
+    }
+}
+
+impl From<Failure> for MoveError {
+    fn from(failure: Failure) -> Self {
+        StoreError::from(failure).into()
     }
 }

@@ -11,6 +11,8 @@ mod failure;
 mod feed;
 mod file;
 mod keys;
+mod moved;
+mod moving;
 mod readers;
 mod rows;
 mod schema;
@@ -39,6 +41,7 @@ use jiff::Timestamp;
 use self::failure::Failure;
 use self::feed::Feed;
 use self::file::{DatabaseFile, Role};
+pub(crate) use self::moving::Source;
 use self::readers::Readers;
 use self::writer::Writer;
 use crate::versions::{Migrations, SchemaVersions};
@@ -201,6 +204,11 @@ fn migrate(path: &Path, options: &SqliteOptions) -> Result<u32, Failure> {
     }
     let connection = file::connect(path, Role::Writer, options.timeout)?;
     schema::migrate(&connection, options.timeout)
+}
+
+/// Lets a database be used again that had moved. Gives where it had gone.
+pub(crate) fn reopen(options: &SqliteOptions) -> Result<Option<String>, StoreError> {
+    Ok(moving::reopen(options)?)
 }
 
 #[async_trait]

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::failure::Failure;
+use super::moved;
 use crate::versions::SchemaVersions;
 
 /// The migrations in order. The first makes schema version 1.
@@ -68,11 +69,11 @@ pub(super) fn versions(connection: &Connection) -> Result<SchemaVersions, Failur
     })
 }
 
-/// Refuses a database that is not of the version that this program needs.
+/// Refuses a database that is not of the version that this program needs, or whose users have moved.
 pub(super) fn require(connection: &Connection) -> Result<(), Failure> {
     match versions(connection)?.mismatch() {
         Some(why) => Err(Failure::unavailable(why)),
-        None => Ok(()),
+        None => moved::refuse(connection),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The suite that every store passes: directly, and as behind a pooler.
+//! The suite that every store passes: directly, as behind a pooler, and with the sessions in partitions.
 
 mod direct {
     use crate::harness::Database;
@@ -15,5 +15,14 @@ mod pooled {
     countersign_core::store_contract!(
         ignored: "needs PostgreSQL's server programs",
         async || Database::new().await.store_as_behind_a_pooler().await
+    );
+}
+
+mod partitioned {
+    use crate::harness::Database;
+
+    countersign_core::store_contract!(
+        ignored: "needs PostgreSQL's server programs",
+        async || Database::new().await.store_with_partitions().await
     );
 }

@@ -60,6 +60,19 @@ impl Database {
         Arc::new(open(&self.options().pooled(true)).await)
     }
 
+    /// With the sessions in partitions, as `docs/scaling.md` says how.
+    pub(crate) async fn store_with_partitions(&self) -> Arc<PostgresStore> {
+        PostgresStore::migrate(&self.options())
+            .await
+            .expect("it is made");
+        let partition = include_str!("../../../../docs/sql/partition-sessions.sql");
+        self.ask(partition).await;
+        let count = "SELECT count(*) FROM pg_inherits
+             WHERE inhparent = 'countersign_session'::regclass";
+        assert_eq!(self.ask(count).await, ["16"]);
+        self.store().await
+    }
+
     /// Asks it something, as anyone may: the first column of the rows.
     pub(crate) async fn ask(&self, sql: &str) -> Vec<String> {
         let messages = ask(&self.url, sql).await;

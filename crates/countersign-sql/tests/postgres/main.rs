@@ -5,6 +5,7 @@
 
 mod contract;
 mod harness;
+mod moving;
 mod nodes;
 mod pooler;
 mod privacy;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 pub(crate) const NEEDS: &str = "PostgreSQL's server programs (Debian's package postgresql)";
 
 /// Where `initdb` and `postgres` are: on Debian, not on the path.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
     let configured = configured
         .and_then(|output| String::from_utf8(output.stdout).ok())
