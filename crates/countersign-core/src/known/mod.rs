@@ -64,7 +64,8 @@ pub(crate) struct Known {
     losses: AtomicU64,
     key_changes: AtomicU64,
     caught_up: RwLock<Option<Heard>>,
-    /// When the store last said that it listens: milliseconds after `started`, and one. 0: it never did.
+    /// Until when the store has last said that all was told: milliseconds after `started`, and one. 0: it
+    /// never did.
     listening: AtomicU64,
     started: Instant,
     /// Counts the changes of what the revocation feed tells.
@@ -125,12 +126,14 @@ impl Known {
     /// heard yet what others did meanwhile.
     fn is_silent(&self) -> bool {
         let listened = self.listening.load(Ordering::Acquire);
-        listened > 0 && self.milliseconds().saturating_sub(listened) > LONGEST_SILENCE_MILLISECONDS
+        let now = self.milliseconds_until(Instant::now());
+        listened > 0 && now.saturating_sub(listened) > LONGEST_SILENCE_MILLISECONDS
     }
 
-    /// Milliseconds since the start, and one.
-    fn milliseconds(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    /// Milliseconds from the start until then, and one.
+    fn milliseconds_until(&self, then: Instant) -> u64 {
+        let passed = then.saturating_duration_since(self.started).as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1
     }
 
     /// The time from which on ends matter at `now`.
@@ -232,9 +235,9 @@ impl Watcher for Known {
                 self.tell_of_revocations();
             }
             Change::Unheard => self.unheard.store(true, Ordering::Release),
-            Change::Listening => {
-                let now = self.milliseconds();
-                self.listening.store(now, Ordering::Release);
+            Change::Listening(until) => {
+                let until = self.milliseconds_until(until);
+                self.listening.store(until, Ordering::Release);
             }
             Change::Everything | Change::HeardAgain => {
                 // Known to be behind before it is believed that everything is heard.
@@ -322,11 +325,15 @@ mod tests {
         std::thread::sleep(Duration::from_millis(300));
         // A store that has no others to listen to never says so.
         assert_eq!(known.standing(start()), Standing::Current);
-        known.hear(Change::Listening);
+        let before = Instant::now();
+        known.hear(Change::Listening(before));
         assert_eq!(known.standing(start()), Standing::Current);
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(known.standing(start()), Standing::Unheard);
-        known.hear(Change::Listening);
+        // It looked before this process stood still, and said so only afterwards.
+        known.hear(Change::Listening(before));
+        assert_eq!(known.standing(start()), Standing::Unheard);
+        known.hear(Change::Listening(Instant::now()));
         assert_eq!(known.standing(start()), Standing::Current);
     }
 

@@ -6,6 +6,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Instant;
 
 use crate::session::EndedSession;
 use crate::user::UserId;
@@ -28,9 +29,10 @@ pub enum Change {
     Unheard,
     /// What others change is heard of again: read the store anew.
     HeardAgain,
-    /// All that others changed until now has been told. A store that once said so says so many times a
-    /// second: who has not heard it for a while stood still, or the store does.
-    Listening,
+    /// All that others changed until then has been told. A store that once said so says so many times a
+    /// second: who has not heard it for a while stood still, or the store does. It is the time at which
+    /// the store began to look, and not at which it says so: in between, too, one may stand still.
+    Listening(Instant),
 }
 
 /// Someone who keeps a copy.
@@ -117,7 +119,7 @@ mod testing {
 
     impl Watcher for Notebook {
         fn hear(&self, change: Change) {
-            if change == Change::Listening {
+            if matches!(change, Change::Listening(_)) {
                 return;
             }
             // The test may have read enough.

@@ -8,12 +8,12 @@
 //! [docs/security/rotation.md]: ../../../../docs/security/rotation.md
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard};
+use std::thread;
 use std::time::Duration;
-use std::{env, thread};
 
+use crate::chance::Chance;
 use crate::harness::{
     JSON, LOGOUT, Line, PASSWORD, Place, REFRESH, Reply, SignedIn, login_body, send, try_get,
 };
@@ -33,23 +33,6 @@ const LONGEST_LOAD: u64 = 40_000;
 
 /// The longest that a start goes on before it is killed, in microseconds.
 const LONGEST_START: u64 = 80_000;
-
-/// SplitMix64: chance that can be had again.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn wait_at_most(&mut self, microseconds: u64) {
-        thread::sleep(Duration::from_micros(self.below(microseconds)));
-    }
-}
 
 /// What all clients of a service know.
 struct Board {
@@ -288,14 +271,14 @@ impl Tally {
 
 /// A service that is killed and started so many times.
 fn kill_and_start_again(rounds: u32, seed: u64) -> Tally {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::of(seed);
     let place = Place::new();
     place.settings(SETTINGS);
     place.add_user("ana");
     let board = Board::new();
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
-            let chance = Chance(chance.below(u64::MAX));
+            let chance = chance.another();
             Client::new(number, place.port, &board, chance)
         })
         .collect();
@@ -384,11 +367,7 @@ fn assert_over(place: &Place, board: &Board, over: &SignedIn) {
 
 /// Several services, each in its own place: while one is started, another is under load.
 fn lanes(lanes: u64, rounds: u32) -> Tally {
-    let seed = match env::var("COUNTERSIGN_TEST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => RandomState::new().build_hasher().finish(),
-    };
-    println!("again with the same chances: COUNTERSIGN_TEST_SEED={seed}");
+    let seed = Chance::seed();
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..lanes)

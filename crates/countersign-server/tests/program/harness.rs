@@ -163,7 +163,7 @@ impl Place {
 
 /// A port that nobody listens on. Below the range from which the system takes ports for outgoing
 /// connections, or another test's client might have it a moment later.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = std::process::id() * 97 + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -314,22 +314,25 @@ impl Reply {
         problem
     }
 
-    /// The value of a header, whose name is to be in lower case.
+    /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.headers(name).next()
+    }
+
+    /// The values of all headers of a name.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .filter(move |(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// The value of a cookie that the answer sets.
-    pub(crate) fn cookie(&self, name: &str) -> String {
-        let start = format!("set-cookie: {name}=");
-        let line = self
-            .head
-            .lines()
-            .find_map(|line| line.strip_prefix(&start))
-            .unwrap();
-        line.split(';').next().unwrap().to_owned()
+    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
+        let value = self
+            .headers("set-cookie")
+            .find_map(|cookie| cookie.strip_prefix(name)?.strip_prefix('='))?;
+        Some(value.split(';').next().unwrap().to_owned())
     }
 }
 
@@ -366,8 +369,8 @@ pub(crate) fn connect(port: u16) -> TcpStream {
 }
 
 /// A connection that is kept for several requests.
-pub(crate) struct Line {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Line<S: Read + Write = TcpStream> {
+    stream: BufReader<S>,
     host: String,
 }
 
@@ -376,10 +379,22 @@ impl Line {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self {
+        Ok(Self::over(stream, &format!("127.0.0.1:{port}")))
+    }
+}
+
+impl<S: Read + Write> Line<S> {
+    /// Over a stream that somebody has opened, to a host of this name.
+    pub(crate) fn over(stream: S, host: &str) -> Self {
+        Self {
             stream: BufReader::new(stream),
-            host: format!("127.0.0.1:{port}"),
-        })
+            host: host.to_owned(),
+        }
+    }
+
+    /// The stream, for whoever wants to write something else. Nothing may have been heard yet.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream.into_inner()
     }
 
     /// Sends a request and leaves it at that.
@@ -456,6 +471,7 @@ pub(crate) fn session_of(access_token: &str) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct SignedIn {
     pub(crate) session: String,
+    cookie_name: &'static str,
     pub(crate) cookie: String,
     pub(crate) csrf: String,
     pub(crate) access: String,
@@ -473,9 +489,15 @@ impl SignedIn {
         let body = reply.json();
         let text = |name: &str| body[name].as_str().unwrap().to_owned();
         let access = text("access_token");
+        let cookie = |name| Some((name, reply.cookie(name)?));
+        let (cookie_name, cookie) = ["refreshtoken", "__Host-Http-refreshtoken"]
+            .into_iter()
+            .find_map(cookie)
+            .unwrap();
         Self {
             session: session_of(&access),
-            cookie: reply.cookie("refreshtoken"),
+            cookie_name,
+            cookie,
             csrf: text("csrf_token"),
             access,
         }
@@ -489,8 +511,8 @@ impl SignedIn {
 
     /// The headers that show the refresh token and the CSRF token.
     pub(crate) fn cookies(&self) -> String {
-        let (cookie, csrf) = (&self.cookie, &self.csrf);
-        format!("Cookie: refreshtoken={cookie}\r\nX-CSRFToken: {csrf}\r\n")
+        let (name, cookie, csrf) = (self.cookie_name, &self.cookie, &self.csrf);
+        format!("Cookie: {name}={cookie}\r\nX-CSRFToken: {csrf}\r\n")
     }
 
     /// Asks who this is, with the access token.

@@ -13,7 +13,7 @@ fn secrets_of(reply: &Reply) -> Vec<String> {
     vec![
         text("access_token"),
         text("csrf_token"),
-        reply.cookie("refreshtoken"),
+        reply.cookie("refreshtoken").unwrap(),
     ]
 }
 
@@ -63,7 +63,7 @@ fn no_secret_is_logged_at_any_level() {
                 .unwrap()
                 .to_owned(),
         );
-        secrets.push(refreshed.cookie("refreshtoken"));
+        secrets.push(refreshed.cookie("refreshtoken").unwrap());
 
         let (_, log) = service.stop();
         assert!(

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod chance;
 mod crash;
 mod first_start;
 mod harness;

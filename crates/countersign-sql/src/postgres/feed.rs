@@ -1,7 +1,10 @@
 //! What other nodes change, and what other programs may have.
 //!
-//! One connection listens. Once a second it is asked for the time, which sets the clock and shows
-//! that it still hears; if there is no answer, the watchers are told so until there is one again.
+//! One connection listens. Thirteen times a second it is asked for the time. PostgreSQL sends what was
+//! notified before it answers, so an answer shows that everything has been heard that was committed when
+//! it was asked ([`Change::Listening`]), and it sets the clock. Who stood still, or whom the network has
+//! cut off, misses these answers at once. If there is none for a second, the watchers are told so until
+//! there is one again.
 //!
 //! Behind a pooler that gives each transaction another connection, nobody can listen. There the rows
 //! of `countersign_change` are looked at instead, twenty times a second.
@@ -26,12 +29,16 @@ use super::changes::CHANNEL;
 use super::clock::DatabaseClock;
 use super::failure::Failure;
 use super::instant;
-use super::link::{Connector, Link};
+use super::link::{self, Connector, Link};
 use super::origins::Origins;
 use super::rows;
 
-/// How often the connection is asked whether it still hears, and how long it may take to answer.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the connection is asked whether it still hears. With the time to answer, well within the
+/// 250 ms after which what is known is not relied upon.
+const HEARTBEAT: Duration = Duration::from_millis(75);
+
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often changes are looked at where nobody can listen.
 const POLL: Duration = Duration::from_millis(50);
@@ -66,7 +73,8 @@ impl Feed {
         origins: Arc<Origins>,
     ) -> Result<Self, Failure> {
         let mut ears = Ears::open(&connector, hearing).await?;
-        let clock = Arc::new(ears.beat().await?.into_clock());
+        // Nobody watches yet.
+        let clock = Arc::new(ears.beat(|_| ()).await?.into_clock());
         let alive = Arc::new(AtomicBool::new(true));
         let feed = FeedTask {
             connector,
@@ -145,16 +153,30 @@ impl Ears {
         Ok(ears)
     }
 
-    async fn beat(&mut self) -> Result<Beat, Failure> {
+    /// Asks, and meanwhile gives whatever is heard to `tell`. All that was committed before it was asked
+    /// has been told when this answers.
+    async fn beat(&mut self, mut tell: impl FnMut(&str)) -> Result<Beat, Failure> {
         let asked = Instant::now();
         let sql = "SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery()";
-        let row = one_row(self.link.query(sql, &[]).await?)?;
+        let asking = self.link.query(sql, &[]);
+        tokio::pin!(asking);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                Some(heard) = self.heard.recv() => tell(heard.payload()),
+                answer = &mut asking => break answer?,
+            }
+        };
         let took = asked.elapsed();
+        // It came before the answer, and may have been put here since we looked.
+        while let Ok(heard) = self.heard.try_recv() {
+            tell(heard.payload());
+        }
+        let row = one_row(answer)?;
+        // A pooler can put another server behind an open connection.
         let is_standby: bool = row.try_get(2)?;
         if is_standby {
-            return Err(Failure::unavailable(
-                "the database is a standby, which tells of no changes: name the primary",
-            ));
+            return Err(link::standby());
         }
         let snapshot: String = row.try_get(1)?;
         let before = self.snapshot.replace(snapshot);
@@ -252,8 +274,11 @@ impl FeedTask {
     }
 
     async fn beat(&mut self, ears: &mut Ears) -> Result<(), Failure> {
-        let beat = in_time(ears.beat()).await?;
+        let beat = in_time(ears.beat(|payload| self.tell_notified(payload))).await?;
         self.clock.correct(beat.told, beat.asked, beat.took);
+        if self.hearing == Hearing::Listen {
+            self.watchers.tell(Change::Listening(beat.asked));
+        }
         self.is_news |= beat.is_news;
         if self.is_news && self.users_doubted.elapsed() >= self.users_every {
             self.is_news = false;
@@ -264,9 +289,11 @@ impl FeedTask {
     }
 
     async fn look(&self, ears: &mut Ears) -> Result<(), Failure> {
+        let began = Instant::now();
         for (origin, said) in in_time(ears.look()).await? {
             self.tell(origin, &said);
         }
+        self.watchers.tell(Change::Listening(began));
         Ok(())
     }
 
@@ -300,14 +327,15 @@ impl FeedTask {
 
     async fn try_open(&self) -> Result<Ears, Failure> {
         let mut ears = Ears::open(&self.connector, self.hearing).await?;
-        let beat = in_time(ears.beat()).await?;
+        // What is heard meanwhile is read anew with the rest.
+        let beat = in_time(ears.beat(|_| ())).await?;
         self.clock.correct(beat.told, beat.asked, beat.took);
         Ok(ears)
     }
 }
 
 async fn in_time<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    timeout(HEARTBEAT, asking)
+    timeout(PATIENCE, asking)
         .await
-        .unwrap_or(Err(Failure::Late(HEARTBEAT)))
+        .unwrap_or(Err(Failure::Late(PATIENCE)))
 }

@@ -108,7 +108,7 @@ impl Connector {
         let client = tokio::time::timeout(self.timeout, connecting)
             .await
             .unwrap_or(Err(Failure::Late(self.timeout)))?;
-        Ok(Link {
+        let link = Link {
             client,
             tls: self.tls.clone(),
             prepares: self.prepares,
@@ -116,7 +116,9 @@ impl Connector {
             in_transaction: AtomicBool::new(false),
             was_cancelled: AtomicBool::new(false),
             origin: self.origins.give(),
-        })
+        };
+        link.require_primary(self.timeout).await?;
+        Ok(link)
     }
 }
 
@@ -129,6 +131,13 @@ fn session_options(own: Option<&str>, timeout: Duration) -> String {
         "-c statement_timeout={statement} -c idle_in_transaction_session_timeout={milliseconds} \
          -c default_transaction_isolation=read\\ committed {}",
         own.unwrap_or_default()
+    )
+}
+
+/// What is said of a server that follows another.
+pub(super) fn standby() -> Failure {
+    Failure::unavailable(
+        "the database is a standby, which may not know yet what has ended: name the primary",
     )
 }
 
@@ -188,6 +197,21 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Refuses a standby: it answers, and may not have been told yet which sessions have ended. A
+    /// primary does not become one without losing its connections.
+    async fn require_primary(&self, limit: Duration) -> Result<(), Failure> {
+        let asking = self.query_once("SELECT pg_is_in_recovery()", &[]);
+        let rows = tokio::time::timeout(limit, asking)
+            .await
+            .unwrap_or(Err(Failure::Late(limit)))?;
+        let is_standby = rows.first().map(|row| row.try_get(0)).transpose()?;
+        if is_standby == Some(false) {
+            Ok(())
+        } else {
+            Err(standby())
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_core::store::{Change, Watchers};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -44,7 +44,7 @@ pub(super) fn record(connection: &Connection, change: Change, origin: i64) -> Re
         | Change::Everything
         | Change::Unheard
         | Change::HeardAgain
-        | Change::Listening => statement.execute(params![kind, None::<i64>, origin]),
+        | Change::Listening(_) => statement.execute(params![kind, None::<i64>, origin]),
     }?;
     Ok(())
 }
@@ -145,6 +145,7 @@ struct FeedThread {
 impl FeedThread {
     fn run(mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            let began = Instant::now();
             let looked = panic::catch_unwind(AssertUnwindSafe(|| self.look()));
             let looked = looked.unwrap_or_else(|_| {
                 self.attachment = None;
@@ -163,7 +164,7 @@ impl FeedThread {
                 Ok(()) | Err(_) => {}
             }
             if self.alive.load(Ordering::Acquire) {
-                self.watchers.tell(Change::Listening);
+                self.watchers.tell(Change::Listening(began));
             }
         }
     }

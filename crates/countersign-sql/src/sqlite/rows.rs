@@ -150,7 +150,7 @@ pub(super) const fn change_kind(change: Change) -> &'static str {
         Change::UserChanged(_) => "user_changed",
         Change::UsersChanged => "users_changed",
         Change::KeysChanged => "keys_changed",
-        Change::Everything | Change::Unheard | Change::HeardAgain | Change::Listening => {
+        Change::Everything | Change::Unheard | Change::HeardAgain | Change::Listening(_) => {
             "everything"
         }
     }

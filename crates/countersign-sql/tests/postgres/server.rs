@@ -153,7 +153,7 @@ impl Server {
         let settings = format!(
             "ssl = on\nssl_cert_file = '{shown}/server.crt'\nssl_key_file = '{shown}/server.key'\n"
         );
-        let data = directory.join("data");
+        let data = server.data();
         fs::write(data.join("postgresql.auto.conf"), settings).expect("ours");
         fs::write(
             data.join("pg_hba.conf"),
@@ -197,6 +197,16 @@ impl Server {
     /// As an administrator does who does not wait for sessions to end.
     pub(crate) fn stop(&mut self) {
         self.end("-INT");
+    }
+
+    /// As one who thinks it is on fire: it has to recover at the next start.
+    pub(crate) fn stop_at_once(&mut self) {
+        self.end("-QUIT");
+    }
+
+    /// Where its data is, and what it is configured with.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     fn end(&mut self, signal: &str) {

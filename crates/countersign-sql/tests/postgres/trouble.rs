@@ -41,7 +41,11 @@ async fn a_server_that_stops_is_noticed_and_used_again_when_it_is_back() {
     let mut listener = Listener::of(&store);
 
     for generation in 0..2 {
-        server.stop();
+        if generation == 0 {
+            server.stop();
+        } else {
+            server.stop_at_once();
+        }
         heard(&mut listener, Change::Unheard).await;
         assert_unavailable(&store.find_session(session.id).await);
         assert_unavailable(&rotate(&store, session.id, generation).await);

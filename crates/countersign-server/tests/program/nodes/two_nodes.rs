@@ -1,0 +1,39 @@
+//! Two services on one PostgreSQL: what one does holds on the other.
+
+use std::time::Instant;
+
+use super::server::Server;
+use super::{CHEAP, Node, assert_refused_soon};
+use crate::harness::{LOGOUT, SignedIn, send};
+
+#[test]
+#[ignore = "needs PostgreSQL's server programs"]
+fn a_session_goes_from_node_to_node_and_ends_on_all() {
+    let server = Server::new();
+    let [mut one, mut other] = [(); 2].map(|()| Node::on(&server, CHEAP));
+    let migrated = one.done(&["migrate"]);
+    assert!(migrated.contains("from schema version 0"), "{migrated}");
+    one.start();
+    other.start();
+    one.add_user("ana");
+
+    for _ in 0..3 {
+        let ana = SignedIn::new(one.port(), "ana");
+        assert_eq!(ana.user(other.port()).status, 200);
+        let ana = SignedIn::from_reply(&ana.refresh(other.port()));
+        for node in [&one, &other] {
+            assert_eq!(ana.user(node.port()).status, 200);
+        }
+        let reply = send(one.port(), LOGOUT, &ana.cookies(), "");
+        assert_eq!(reply.status, 204, "{reply:?}");
+        let answered = Instant::now();
+        ana.user(one.port()).refused(401, "session_ended");
+        assert_refused_soon(&other, &ana, answered);
+        let reply = ana.refresh(other.port());
+        reply.refused(401, "session_ended");
+    }
+    for mut node in [one, other] {
+        let said = node.stop();
+        assert!(!said.contains("CANARY"), "{said}");
+    }
+}
