@@ -14,6 +14,7 @@
 //! ```
 
 mod postgres;
+mod site;
 mod sqlite;
 mod versions;
 mod words;

@@ -97,6 +97,7 @@ impl Service {
             password: Password::new(PASSWORD.to_owned()).unwrap(),
             remember: true,
             presented: None,
+            legacy_token: None,
         };
         self.auth.login(login, Caller::default()).await.unwrap()
     }

@@ -15,6 +15,7 @@ use crate::api::grant::{TokensBody, grant_cookies};
 use crate::api::user::UserBody;
 use crate::error::{ApiError, Problem};
 use crate::extract::Fields;
+use crate::refresh_tokens::PresentedTokens;
 use crate::state::AppState;
 
 /// What a login sends.
@@ -66,10 +67,8 @@ pub(crate) async fn login(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
-    let cookies = &state.settings.cookies;
-    let presented = cookies
-        .presented_refresh(request.headers())?
-        .map(str::to_owned);
+    let headers = request.headers().clone();
+    let tokens = PresentedTokens::of(&state, &headers)?;
     let mut fields = Fields::from_json_or_form(request).await?;
     let username = fields.text("username");
     if username
@@ -86,12 +85,17 @@ pub(crate) async fn login(
         username: &username,
         password,
         remember,
-        presented: presented.as_deref(),
+        presented: tokens.own,
+        legacy_token: tokens.legacy.map(|legacy| legacy.token),
     };
     let grant = state.auth.login(login, caller).await?;
     let answer = LoginAnswer {
         tokens: TokensBody::from(&grant),
         user: (&grant.user).into(),
     };
-    Ok((grant_cookies(cookies, &grant), Json(answer)))
+    Ok((
+        grant_cookies(&state.settings.cookies, &grant),
+        tokens.cleared_legacy(&state.settings),
+        Json(answer),
+    ))
 }
