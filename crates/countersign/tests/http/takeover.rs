@@ -1,20 +1,20 @@
 //! Cut-over from a Django site: its refresh tokens are exchanged for sessions, once.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use crate::harness::{Answer, Client, PASSWORD, Service, Setup};
 use aws_lc_rs::hmac;
 use countersign::LegacyTransport;
-use countersign::core::clock::Clock as _;
+use countersign::core::clock::{Clock as _, SystemRandomness};
 use countersign::core::keys::{SharedSecret, SigningAlgorithm};
 use countersign::core::refresh_token::{LegacyTokenKind, LegacyTokenSettings};
-use countersign::core::session::EndReason;
-use countersign::core::session::EndedBy;
+use countersign::core::secrets::RootSecret;
+use countersign::core::session::{EndReason, EndedBy, Session};
+use countersign::core::store::SessionQuery;
 use countersign::core::user::UserId;
 use countersign_token::jws;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -88,6 +88,17 @@ fn sites_token(client: &Client) -> &str {
     let mut cookies = client.cookies.iter();
     let found = cookies.find(|(name, _)| name == "refreshtoken");
     &found.expect("the site's cookie is there").1
+}
+
+/// The sessions that are recorded.
+async fn sessions(service: &Service) -> Vec<Session> {
+    let query = SessionQuery {
+        user: None,
+        live: false,
+        after: None,
+        limit: 10,
+    };
+    service.store.list_sessions(&query).await.unwrap()
 }
 
 async fn refused(client: &Client, status: u16, code: &str) -> Answer {
@@ -194,13 +205,7 @@ async fn of_sixty_four_tabs_at_once_all_get_the_same_token() {
     };
     assert!(tabs.iter().all(|tab| token(tab) == token(&tabs[0])));
     assert_eq!(service.session_of(&tabs[0]).await.generation.0, 1);
-    let query = countersign::core::store::SessionQuery {
-        user: None,
-        live: false,
-        after: None,
-        limit: 10,
-    };
-    assert_eq!(service.store.list_sessions(&query).await.unwrap().len(), 1);
+    assert_eq!(sessions(&service).await.len(), 1);
 }
 
 #[tokio::test]
@@ -229,9 +234,7 @@ async fn it_stays_used_when_the_root_secret_is_replaced() {
     let (service, ana) = service_with_ana_of_the_site().await;
     ana.clone().refresh().await.expect(StatusCode::OK);
     let mut setup = service.setup_beside();
-    let fresh = countersign::core::secrets::RootSecret::generate(
-        &countersign::core::clock::SystemRandomness,
-    );
+    let fresh = RootSecret::generate(&SystemRandomness);
     setup.previous_secrets = vec![std::mem::replace(&mut setup.secret, fresh)];
     let beside = setup.start().await;
     service.later(31);
@@ -260,15 +263,7 @@ async fn what_has_ended_long_ago_is_forgotten_only_after_the_token_has_expired()
         let is_dead = ["session_ended", "refresh_expired"].contains(&answer.code());
         assert!(is_dead, "{}", answer.json);
     }
-    let session = service
-        .store
-        .list_sessions(&countersign::core::store::SessionQuery {
-            user: None,
-            live: false,
-            after: None,
-            limit: 1,
-        });
-    assert!(session.await.unwrap().is_empty(), "it was forgotten");
+    assert!(sessions(&service).await.is_empty(), "it was forgotten");
 }
 
 #[tokio::test]
@@ -385,7 +380,7 @@ async fn whoever_may_not_sign_in_is_not_taken_over() {
 
 #[tokio::test]
 async fn the_csrf_token_of_the_site_or_of_the_session_to_be_must_come_along() {
-    let (service, ana) = service_with_ana_of_the_site().await;
+    let (_service, ana) = service_with_ana_of_the_site().await;
     let call = || ana.post("/users/refresh_token").with_cookies();
     call().send().await.refused(403, "csrf_missing");
     for wrong in ["", "x", &SITE_CSRF.to_lowercase(), &SITE_CSRF.repeat(3)] {
@@ -425,7 +420,6 @@ async fn the_csrf_token_of_the_site_or_of_the_session_to_be_must_come_along() {
         .push(("csrftoken".to_owned(), SITE_CSRF.to_owned()));
     again.csrf_token = Some(SITE_CSRF_MASKED.to_owned());
     again.refresh().await.refused(403, "csrf_invalid");
-    drop(service);
 }
 
 #[tokio::test]
@@ -483,7 +477,6 @@ async fn a_logout_uses_the_sites_token_up() {
     exchanged.refresh().await.expect(StatusCode::OK);
     bob.clone().logout().await.expect(StatusCode::NO_CONTENT);
     exchanged.user().await.refused(401, "session_ended");
-    let _ = Timestamp::UNIX_EPOCH;
 }
 
 #[tokio::test]
@@ -616,6 +609,5 @@ mod simplejwt {
         let call = visitor.post("/users/refresh_token");
         let answer = call.json(&json!({"refresh": token})).send().await;
         answer.refused(401, "refresh_missing");
-        drop(Arc::clone(&service.auth));
     }
 }
