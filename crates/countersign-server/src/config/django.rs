@@ -4,7 +4,7 @@ use countersign::{CookieSettings, LegacyTransport};
 use countersign_core::keys::SharedSecret;
 use countersign_core::refresh_token::{LegacyTokenKind, LegacyTokenSettings};
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::tz::Offset;
 use jiff::{Timestamp, ToSpan as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,6 @@ impl DjangoSection {
 fn end_of_day(text: &str) -> Option<Timestamp> {
     let day: Date = text.parse().ok()?;
     let next = day.checked_add(1.day()).ok()?;
-    let end = next.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    let end = Offset::UTC.to_timestamp(next.at(0, 0, 0, 0)).ok()?;
     (day.to_string() == text).then_some(end)
 }
