@@ -17,8 +17,8 @@ def site(request):
     """The site, in use before Countersign comes."""
     with getattr(databases, request.param)() as database:
         site = Site(database, PORTS[0])
-        site.add_user("root", superuser=True)
         with site:
+            site.run("adduser", "root", PASSWORD, "--superuser")
             yield site
 
 

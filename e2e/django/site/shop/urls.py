@@ -9,6 +9,7 @@ urlpatterns = [
     path("login", views.login),
     path("refresh_token", views.refresh_token),
     path("form", views.form),
+    path("manage", views.manage),
     path("recipe_api", views.recipe_api),
     path("api", views.api),
     path("simplejwt/login", simplejwt.TokenObtainPairView.as_view()),
