@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn a_list_that_a_token_has_no_room_for_is_left_out_whole() {
         // In brackets, quotes and commas.
-        let fits = (MOST_CLAIM_BYTES - 1) / 8;
+        let fits = (MOST_CLAIM_BYTES - 1) / 16;
         let powers = Powers {
-            groups: names(fits, 5),
-            permissions: names(fits + 1, 5),
+            groups: names(fits, 13),
+            permissions: names(fits + 1, 13),
         };
         let (claims, left_out) = decide(&powers, &BOTH);
         assert_eq!(claims["groups"].as_array().map(Vec::len), Some(fits));
