@@ -57,6 +57,8 @@ pub enum Event<'a> {
     },
     /// A stored password was re-hashed to today's cost.
     PasswordUpgraded { user: UserId },
+    /// A refresh token of the Django site was exchanged for a session.
+    SessionTakenOver { user: UserId, session: SessionId },
     /// A refresh token was rotated.
     SessionRefreshed { user: UserId, session: SessionId },
     /// The previous refresh token came back within the grace and was answered with the same successor.
@@ -101,6 +103,8 @@ pub enum Event<'a> {
         action: &'static str,
         user: Option<UserId>,
     },
+    /// An access token says nothing of what its user may do, because there is too much of it.
+    PowersLeftOut { user: UserId, claim: &'static str },
     /// A signing key was made or came to another state of its life, or was removed.
     SigningKeyMoved { kid: &'a str, state: &'static str },
     /// Upkeep ended sessions whose limit had passed, and removed some that had ended long ago.
@@ -114,6 +118,7 @@ impl Event<'_> {
             Self::LoginSucceeded { .. } => "login_succeeded",
             Self::LoginRefused { .. } => "login_refused",
             Self::PasswordUpgraded { .. } => "password_upgraded",
+            Self::SessionTakenOver { .. } => "session_taken_over",
             Self::SessionRefreshed { .. } => "session_refreshed",
             Self::RefreshReplayed { .. } => "refresh_replayed",
             Self::RefreshReused { .. } => "refresh_reused",
@@ -129,6 +134,7 @@ impl Event<'_> {
             Self::UserDeleted { .. } => "user_deleted",
             Self::PasswordChangeRefused { .. } => "password_change_refused",
             Self::Throttled { .. } => "throttled",
+            Self::PowersLeftOut { .. } => "powers_left_out",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
             Self::SessionsSwept { .. } => "sessions_swept",
         }
@@ -139,7 +145,9 @@ impl Event<'_> {
         use tracing::{debug, info, warn};
         let event = self.name();
         match *self {
-            Self::LoginSucceeded { user, session } => info!(event, %user, %session),
+            Self::LoginSucceeded { user, session } | Self::SessionTakenOver { user, session } => {
+                info!(event, %user, %session);
+            }
             Self::LoginRefused { user, reason } => {
                 info!(event, user = user.map(display), reason = reason.code());
             }
@@ -172,6 +180,7 @@ impl Event<'_> {
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
             Self::Throttled { action, user } => info!(event, action, user = user.map(display)),
+            Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
         }

@@ -25,8 +25,13 @@ impl SessionId {
     pub fn new(now: Timestamp, randomness: &dyn Randomness) -> Self {
         let mut random = [0; 10];
         randomness.fill(&mut random);
-        let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
-        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+        Self::from_parts(now, &random)
+    }
+
+    /// The name that begins with a time and goes on with 74 of these bits.
+    pub(crate) fn from_parts(time: Timestamp, bits: &[u8; 10]) -> Self {
+        let milliseconds = u64::try_from(time.as_millisecond()).unwrap_or_default();
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, bits).into_uuid())
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod moving;
 mod postgres;
+mod site;
 mod sqlite;
 mod versions;
 mod words;

@@ -101,18 +101,37 @@ impl CookieSettings {
         [self.refresh("", now), self.csrf("", now)]
     }
 
+    /// The `Set-Cookie` that takes a cookie of the Django site's away: with the path that it was set with
+    /// and without a domain, and not partitioned.
+    pub(crate) fn cleared_legacy(&self, name: &str) -> HeaderValue {
+        let mut builder = Cookie::build((name, ""))
+            .path("/")
+            .http_only(true)
+            .same_site(self.same_site())
+            .max_age(cookie::time::Duration::ZERO);
+        if self.secure || self.cross_site {
+            builder = builder.secure(true);
+        }
+        header_value(&builder.build())
+    }
+
+    fn same_site(&self) -> SameSite {
+        match (self.cross_site, self.secure) {
+            (true, _) => SameSite::None,
+            (false, true) => SameSite::Strict,
+            (false, false) => SameSite::Lax,
+        }
+    }
+
     fn cookie<'c>(
         &self,
         name: &'c str,
         value: &'c str,
         live: Option<Duration>,
     ) -> cookie::CookieBuilder<'c> {
-        let same_site = match (self.cross_site, self.secure) {
-            (true, _) => SameSite::None,
-            (false, true) => SameSite::Strict,
-            (false, false) => SameSite::Lax,
-        };
-        let mut builder = Cookie::build((name, value)).path("/").same_site(same_site);
+        let mut builder = Cookie::build((name, value))
+            .path("/")
+            .same_site(self.same_site());
         if self.secure || self.cross_site {
             builder = builder.secure(true);
         }
@@ -136,18 +155,15 @@ impl CookieSettings {
         &self,
         headers: &'h HeaderMap,
     ) -> Result<Option<&'h str>, ApiError> {
-        let mut values = presented(headers, &self.refresh_name);
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        if values.next().is_some() {
-            return Err(ApiError::malformed(
-                "The request carries two refresh cookies. Clear the site's cookies and sign in \
-                 again.",
-            ));
-        }
-        // What is not text is no token of ours.
-        Ok(Some(std::str::from_utf8(value).unwrap_or_default()))
+        presented_refresh(headers, &self.refresh_name)
+    }
+
+    /// The CSRF cookie that a request presents; two of them are none.
+    pub(crate) fn presented_csrf<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        let mut values = presented(headers, &self.csrf_name);
+        let value = values.next()?;
+        let value = std::str::from_utf8(value).ok()?;
+        values.next().is_none().then_some(value)
     }
 
     /// Whether the browser already holds this CSRF token, and only this.
@@ -156,6 +172,27 @@ impl CookieSettings {
         values.peek().is_some()
             && values.all(|value| std::str::from_utf8(value).is_ok_and(|text| token.matches(text)))
     }
+}
+
+/// The refresh token in the one cookie of this name.
+///
+/// # Errors
+/// As [`CookieSettings::presented_refresh`].
+pub(crate) fn presented_refresh<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+) -> Result<Option<&'h str>, ApiError> {
+    let mut values = presented(headers, name);
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(ApiError::malformed(
+            "The request carries two refresh cookies. Clear the site's cookies and sign in again.",
+        ));
+    }
+    // What is not text is no token of ours.
+    Ok(Some(std::str::from_utf8(value).unwrap_or_default()))
 }
 
 /// The values of all cookies of exactly this name.

@@ -28,6 +28,19 @@ pub struct HttpSettings {
     pub tls_ends_here: bool,
     /// What the revocation feed is given for only; `None`: it is for everybody, like the public keys.
     pub revocations_token: Option<FeedToken>,
+    /// How refresh tokens of a Django site come, where the use cases exchange them
+    /// ([`AuthSettings::legacy_tokens`](countersign_core::auth::AuthSettings::legacy_tokens)); `None`:
+    /// they are not looked for.
+    pub legacy: Option<LegacyTransport>,
+}
+
+/// How refresh tokens of a Django site come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyTransport {
+    /// The cookie that holds one.
+    pub cookie: String,
+    /// Whether one may also come as `refresh` in the body of a refresh, as simplejwt's clients send it.
+    pub in_body: bool,
 }
 
 /// What resource servers show for the revocation feed. `Debug` shows nothing of it.
@@ -64,6 +77,7 @@ impl HttpSettings {
             trusted_proxies: Vec::new(),
             tls_ends_here: false,
             revocations_token: None,
+            legacy: None,
         }
     }
 

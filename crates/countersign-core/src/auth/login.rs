@@ -7,7 +7,7 @@ use super::{Auth, Grant, tell_ended};
 use crate::audit::{Caller, Event, LoginRefusal};
 use crate::error::AuthError;
 use crate::password::{EncodedPassword, Overloaded, Password, Verdict};
-use crate::session::{Generation, Session, SessionId};
+use crate::session::{EndReason, Generation, Session, SessionId};
 use crate::store::{OpenOutcome, OpenSession};
 use crate::throttle::DeviceToken;
 use crate::throttle::device::{DeviceTokens, KnownDevice};
@@ -30,6 +30,8 @@ pub struct Login<'a> {
     pub presented: Option<&'a str>,
     /// What shows that the device has been signed in from before.
     pub device: Option<&'a str>,
+    /// The legacy token that the browser had: it is used up.
+    pub legacy_token: Option<&'a str>,
 }
 
 impl Auth {
@@ -144,8 +146,18 @@ impl Auth {
             .and_then(|token| self.genuine_refresh_token(token))
             .map(|presented| presented.session());
         let session = self.new_session(user.id, login.remember, caller.clone(), now);
-        self.open_session(session, stored, upgraded, replaced, now)
-            .await
+        let grant = self
+            .open_session(session, stored, upgraded, replaced, now)
+            .await?;
+        if grant.is_some()
+            && let Some(legacy) = login
+                .legacy_token
+                .and_then(|token| self.genuine_legacy_token(token))
+        {
+            self.use_up_legacy_token(&legacy, EndReason::ReplacedByLogin)
+                .await?;
+        }
+        Ok(grant)
     }
 
     /// Opens a session in the store: the one place where sessions begin. `None`: the stored password is
@@ -160,6 +172,7 @@ impl Auth {
     ) -> Result<Option<Grant>, AuthError> {
         // The access token is signed with the keys as they stand.
         self.catch_up().await?;
+        let powers = self.power_claims(session.user_id).await?;
         let is_upgraded = upgraded.is_some();
         let opening = OpenSession {
             session,
@@ -186,7 +199,7 @@ impl Auth {
         if is_upgraded {
             Event::PasswordUpgraded { user: user.id }.tell();
         }
-        Ok(Some(self.grant(&session, user, now)))
+        Ok(Some(self.grant(&session, user, powers, now)))
     }
 
     fn new_session(&self, user: UserId, remember: bool, caller: Caller, now: Timestamp) -> Session {

@@ -1,18 +1,21 @@
 //! Logout: sessions end because their user says so.
 
 use super::authenticate::session_of;
-use super::{Auth, tell_ended};
+use super::{Auth, LegacyCredential, tell_ended};
 use crate::error::AuthError;
+use crate::refresh_token::PresentedLegacyToken;
 use crate::session::{EndReason, EndedBy, SessionId};
 use crate::user::UserId;
 
 /// What a logout presents: either credential, or both, or none.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Logout<'a> {
     /// Which sessions shall end.
     pub scope: LogoutScope,
     /// The refresh token from the cookie.
     pub refresh_token: Option<&'a str>,
+    /// The legacy token, which a logout of the session uses up.
+    pub legacy: Option<LegacyCredential<'a>>,
     /// The access token from the header.
     pub access_token: Option<&'a str>,
     /// The CSRF token shown.
@@ -126,11 +129,31 @@ impl Auth {
                 Err(refused) => return Err(refused),
             }
         }
+        let legacy = match logout.legacy {
+            Some(legacy) => self.shown_legacy_token(legacy, logout.csrf_shown)?,
+            None => None,
+        };
         for (session, user) in shown {
             let end = self.end_now(EndReason::Logout, EndedBy::User(user));
             self.end_session(session, user, end).await?;
         }
+        if let Some(legacy) = legacy {
+            self.use_up_legacy_token(&legacy, EndReason::Logout).await?;
+        }
         Ok(())
+    }
+
+    /// A legacy token that is worth something, with the CSRF token that must come along.
+    fn shown_legacy_token(
+        &self,
+        legacy: LegacyCredential<'_>,
+        csrf_shown: Option<&str>,
+    ) -> Result<Option<PresentedLegacyToken>, AuthError> {
+        let Some(presented) = self.genuine_legacy_token(legacy.token) else {
+            return Ok(None);
+        };
+        self.check_legacy_csrf(&presented, legacy.carrier, csrf_shown)?;
+        Ok(Some(presented))
     }
 
     async fn has_ended(&self, session: SessionId) -> Result<bool, AuthError> {

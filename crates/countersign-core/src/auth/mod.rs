@@ -10,9 +10,11 @@ mod knowing;
 mod login;
 mod logout;
 mod password;
+mod powers;
 mod refresh;
 mod revocations;
 mod sessions;
+mod takeover;
 mod upkeep;
 mod users;
 
@@ -33,7 +35,9 @@ use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
 use crate::known::{self, Known};
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy};
-use crate::refresh_token::{RefreshToken, RefreshTokens, unix_seconds};
+use crate::refresh_token::{
+    LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
+};
 use crate::secrets::RootSecrets;
 use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
 use crate::store::{SharedStore, Watcher};
@@ -49,6 +53,7 @@ pub use self::login::Login;
 pub use self::logout::{LoggedOut, Logout, LogoutScope};
 pub use self::password::ChangePassword;
 pub use self::revocations::RevocationFeed;
+pub use self::takeover::{LegacyCarrier, LegacyCredential};
 use self::upkeep::Hands;
 pub use self::upkeep::UpkeepReport;
 pub use self::users::NewAccount;
@@ -98,17 +103,23 @@ pub enum UserClaim {
     IsStaff,
     /// Whether the user has every permission.
     IsSuperuser,
+    /// The names of the user's groups, as the Django site's tables have them.
+    Groups,
+    /// The permissions of the user and of those groups. A superuser's are only those given one by one.
+    Permissions,
 }
 
 impl UserClaim {
     /// Every field there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Username,
         Self::Email,
         Self::FirstName,
         Self::LastName,
         Self::IsStaff,
         Self::IsSuperuser,
+        Self::Groups,
+        Self::Permissions,
     ];
 
     /// The claim's name.
@@ -120,18 +131,27 @@ impl UserClaim {
             Self::LastName => "last_name",
             Self::IsStaff => "is_staff",
             Self::IsSuperuser => "is_superuser",
+            Self::Groups => "groups",
+            Self::Permissions => "permissions",
         }
     }
 
-    fn value(self, user: &User) -> Value {
-        match self {
+    /// Whether it says what the user may do, for which other tables are read.
+    const fn is_power(self) -> bool {
+        matches!(self, Self::Groups | Self::Permissions)
+    }
+
+    /// What the user's own row says of it.
+    fn value(self, user: &User) -> Option<Value> {
+        Some(match self {
             Self::Username => user.username.as_str().into(),
             Self::Email => user.email.as_str().into(),
             Self::FirstName => user.first_name.as_str().into(),
             Self::LastName => user.last_name.as_str().into(),
             Self::IsStaff => user.is_staff.into(),
             Self::IsSuperuser => user.is_superuser.into(),
-        }
+            Self::Groups | Self::Permissions => return None,
+        })
     }
 }
 
@@ -178,6 +198,8 @@ pub struct AuthSettings {
     pub hashing: HashingSettings,
     /// How often what may be attempted.
     pub throttle: ThrottleSettings,
+    /// Which refresh tokens of a Django site are exchanged for sessions; `None`: none.
+    pub legacy_tokens: Option<LegacyTokenSettings>,
 }
 
 impl Default for AuthSettings {
@@ -196,6 +218,7 @@ impl Default for AuthSettings {
                 queue: 32 * threads,
             },
             throttle: ThrottleSettings::default(),
+            legacy_tokens: None,
         }
     }
 }
@@ -224,6 +247,7 @@ pub struct Auth {
     keys: RwLock<Arc<KeyRing>>,
     verifier: Verifier,
     refresh_tokens: RefreshTokens,
+    legacy_tokens: Option<LegacyTokens>,
     csrf: CsrfKey,
     throttle_keys: ThrottleKeys,
     device_tokens: DeviceTokens,
@@ -247,7 +271,8 @@ impl Auth {
     /// Opens the service over a store, and makes the first signing key if there is none.
     ///
     /// # Errors
-    /// The store's, or that the stored signing keys cannot be opened with these root secrets.
+    /// The store's, or that the stored signing keys cannot be opened with these root secrets, or that
+    /// the store lacks the tables of [`UserClaim::Groups`] or [`UserClaim::Permissions`].
     pub async fn start(
         store: SharedStore,
         roots: impl Into<RootSecrets>,
@@ -282,6 +307,7 @@ impl Auth {
             access_lifetime: tokens.access_lifetime,
         };
         let key_keeper = KeyKeeper::new(&roots, tokens.algorithm.clone(), schedule);
+        powers::require_tables(&*store, &tokens.user_claims).await?;
         let keys = keys::open(&*store, &key_keeper, clock.now(), &*randomness).await?;
         let verifier = tokens
             .audience
@@ -300,6 +326,7 @@ impl Auth {
         let auth = Self {
             passwords: PasswordHasher::start(settings.hashing, Arc::clone(&randomness)),
             refresh_tokens: RefreshTokens::new(&roots, &tokens.issuer),
+            legacy_tokens: open_legacy_tokens(&settings, clock.now()),
             csrf: CsrfKey::derive(&roots),
             throttle_keys: ThrottleKeys::derive(&roots.current),
             device_tokens: DeviceTokens::derive(&roots),
@@ -335,15 +362,14 @@ impl Auth {
         self.catch_up().await.map(drop)
     }
 
-    /// The CSRF token for whoever presents this refresh token; without a genuine one, a token that
-    /// belongs to no session.
-    pub fn csrf_token(&self, refresh_token: Option<&str>) -> CsrfToken {
+    /// The CSRF token for whoever presents this refresh token, or else this legacy one; without a genuine
+    /// one, a token that belongs to no session.
+    pub fn csrf_token(&self, refresh_token: Option<&str>, legacy_token: Option<&str>) -> CsrfToken {
         refresh_token
             .and_then(|token| self.genuine_refresh_token(token))
-            .map_or_else(
-                || CsrfToken::anonymous(&*self.randomness),
-                |presented| self.csrf.token(presented.session()),
-            )
+            .map(|presented| self.csrf.token(presented.session()))
+            .or_else(|| self.legacy_csrf_token(legacy_token?))
+            .unwrap_or_else(|| CsrfToken::anonymous(&*self.randomness))
     }
 
     /// Checks what a request shows against the CSRF token of the session it speaks for.
@@ -361,7 +387,13 @@ impl Auth {
     }
 
     /// Signs an access token and derives the other two: the one place where tokens are made.
-    fn grant(&self, session: &Session, user: User, now: Timestamp) -> Grant {
+    fn grant(
+        &self,
+        session: &Session,
+        user: User,
+        power_claims: Map<String, Value>,
+        now: Timestamp,
+    ) -> Grant {
         let settings = &self.settings;
         let refresh_expires_at = session.refresh_expires_at(&settings.sessions);
         let expires_at =
@@ -379,7 +411,7 @@ impl Auth {
             jti: countersign_token::base64url::encode(&token_id),
             sid: session.id.to_string(),
             csrf: csrf_token.claim(),
-            extra: self.user_claims(&user),
+            extra: self.user_claims(&user, power_claims),
         };
         let expires_in = Duration::from_secs(claims.exp.get().saturating_sub(claims.iat.get()));
         let refresh_token = self.refresh_tokens.derive(session, &settings.sessions);
@@ -402,12 +434,27 @@ impl Auth {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn user_claims(&self, user: &User) -> Map<String, Value> {
-        let claims = self.settings.tokens.user_claims.iter();
+    fn user_claims(&self, user: &User, mut power_claims: Map<String, Value>) -> Map<String, Value> {
+        let mut claims = Map::new();
+        for claim in &self.settings.tokens.user_claims {
+            let name = claim.name();
+            let value = claim.value(user).or_else(|| power_claims.remove(name));
+            claims.extend(value.map(|value| (name.to_owned(), value)));
+        }
         claims
-            .map(|claim| (claim.name().to_owned(), claim.value(user)))
-            .collect()
     }
+}
+
+/// A reader of the site's tokens, which count for no longer than the sessions that they opened last or
+/// are remembered.
+fn open_legacy_tokens(settings: &AuthSettings, now: Timestamp) -> Option<LegacyTokens> {
+    let longest = settings.sessions.absolute.min(settings.keep_ended_sessions);
+    let legacy = settings.legacy_tokens.as_ref()?;
+    let legacy = LegacyTokens::new(legacy, longest);
+    if legacy.are_over(now) {
+        tracing::warn!(event = "legacy_tokens_over", "take these settings out");
+    }
+    Some(legacy)
 }
 
 impl fmt::Debug for Auth {

@@ -58,6 +58,12 @@ impl Auth {
         Err(AuthError::Store(StoreError::Unavailable(cause)))
     }
 
+    /// Whether a token is a refresh token of ours, in force or not, and no other's.
+    pub fn is_own_refresh_token(&self, token: &str) -> bool {
+        let read = self.refresh_tokens.read(token, self.clock.now());
+        !matches!(read, Err(RefreshTokenError::Invalid))
+    }
+
     pub(super) fn read_refresh_token(
         &self,
         refresh_token: &str,
@@ -81,7 +87,10 @@ impl Auth {
     }
 
     /// Reads the session, decides, and does it. `None`: another rotation came between; decide again.
-    async fn advance(&self, presented: &PresentedRefreshToken) -> Result<Option<Grant>, AuthError> {
+    pub(super) async fn advance(
+        &self,
+        presented: &PresentedRefreshToken,
+    ) -> Result<Option<Grant>, AuthError> {
         let (session, user) = match self.usable_session(presented).await? {
             Usable::Current(session, user) => (session, user),
             Usable::Previous(session, user) => {
@@ -90,9 +99,11 @@ impl Auth {
                     session: session.id,
                 }
                 .tell();
-                return Ok(Some(self.grant(&session, user, self.clock.now())));
+                let powers = self.power_claims(user.id).await?;
+                return Ok(Some(self.grant(&session, user, powers, self.clock.now())));
             }
         };
+        let powers = self.power_claims(user.id).await?;
         let now = self.clock.now();
         let rotation = Rotation {
             session: session.id,
@@ -112,7 +123,7 @@ impl Auth {
             rotated_at: now,
             ..session
         };
-        Ok(Some(self.grant(&rotated, user, now)))
+        Ok(Some(self.grant(&rotated, user, powers, now)))
     }
 
     /// The session of a refresh token that may still be used. One that was superseded ends the session.

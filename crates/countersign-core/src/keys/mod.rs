@@ -93,6 +93,11 @@ impl SharedSecret {
         RootSecret::parse(text).map(|_| Self(Zeroizing::new(text.trim().to_owned())))
     }
 
+    /// The bytes that sign.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Whether this is the root secret, however either is written: then every resource server could
     /// derive what is ours alone.
     pub fn is_root(&self, root: &RootSecret) -> bool {

@@ -21,7 +21,7 @@ pub use self::throttles::*;
 use super::{
     AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, Listener,
     OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey,
-    SessionQuery, SessionSweep, Store, Swept, UserQuery,
+    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery,
 };
 use crate::clock::SystemRandomness;
 use crate::password::EncodedPassword;
@@ -48,6 +48,11 @@ macro_rules! store_contract {
             a_session_opens_only_while_the_password_still_is_the_one_checked
             a_session_opens_only_for_active_users
             opening_ends_the_replaced_session_and_stores_the_upgraded_password
+            a_token_is_taken_over_once
+            only_whoever_may_sign_in_is_taken_over
+            a_token_that_is_used_up_opens_nothing
+            of_many_take_overs_at_once_exactly_one_opens
+            a_take_over_makes_room
             rotation_advances_only_from_the_current_generation
             of_many_rotations_at_once_exactly_one_wins
             an_ended_session_stays_ended_and_keeps_its_first_end
@@ -421,6 +426,115 @@ pub async fn opening_ends_the_replaced_session_and_stores_the_upgraded_password(
     assert_eq!(end_reason(&*store, opening.session.id).await, None);
     let stored = store.find_credentials("ana").await.unwrap().unwrap();
     assert_eq!(stored.password, password("upgraded"));
+}
+
+fn take_over_of(user: UserId) -> TakeOver {
+    TakeOver {
+        session: Session {
+            generation: Generation::FIRST.next(),
+            rotated_at: after(60),
+            ..session_of(user)
+        },
+        token_id: Some("0b5d1a".to_owned()),
+        most: None,
+    }
+}
+
+async fn take_over(store: &dyn Store, takeover: &TakeOver) -> TakeOverOutcome {
+    store.take_over(takeover).await.expect("the store works")
+}
+
+/// The first one records the session as it was asked, and touches nothing of the user; whoever comes with
+/// the same token is told so.
+pub async fn a_token_is_taken_over_once(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let takeover = take_over_of(ana.id);
+    let outcome = take_over(&*store, &takeover).await;
+    let taken_over = TakeOverOutcome::TakenOver {
+        user: ana.clone(),
+        ended: Vec::new(),
+    };
+    assert_eq!(outcome, taken_over);
+    let id = takeover.session.id;
+    assert_eq!(session(&*store, id).await, takeover.session);
+    assert_eq!(store.find_user(ana.id).await.unwrap(), Some(ana.clone()));
+    let mut again = takeover.clone();
+    again.session.rotated_at = after(120);
+    assert_eq!(take_over(&*store, &again).await, TakeOverOutcome::Used);
+    assert_eq!(session(&*store, id).await, takeover.session);
+    assert!(rotate(&*store, id, 1).await);
+    assert_eq!(take_over(&*store, &again).await, TakeOverOutcome::Used);
+    assert_eq!(session(&*store, id).await.generation, Generation(2));
+}
+
+/// A deactivated or unknown user's token opens nothing, and is not used up by that.
+pub async fn only_whoever_may_sign_in_is_taken_over(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    change(&*store, &ana, AccountChangeKind::Active(false)).await;
+    let takeover = take_over_of(ana.id);
+    let id = takeover.session.id;
+    let outcome = take_over(&*store, &takeover).await;
+    assert_eq!(outcome, TakeOverOutcome::Inactive);
+    assert_eq!(store.find_session(id).await.unwrap(), None);
+    change(&*store, &ana, AccountChangeKind::Active(true)).await;
+    let outcome = take_over(&*store, &takeover).await;
+    assert!(matches!(outcome, TakeOverOutcome::TakenOver { .. }));
+    let nobody = take_over_of(UserId(ana.id.0 + 1));
+    let outcome = take_over(&*store, &nobody).await;
+    assert_eq!(outcome, TakeOverOutcome::NoSuchUser);
+}
+
+/// A session that is recorded as ended stays so, also of a user who may not sign in.
+pub async fn a_token_that_is_used_up_opens_nothing(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    change(&*store, &ana, AccountChangeKind::Active(false)).await;
+    let mut takeover = take_over_of(ana.id);
+    takeover.session.end = Some(by_service().because(EndReason::Logout));
+    let outcome = take_over(&*store, &takeover).await;
+    assert!(matches!(outcome, TakeOverOutcome::TakenOver { .. }));
+    let id = takeover.session.id;
+    assert_eq!(session(&*store, id).await, takeover.session);
+    change(&*store, &ana, AccountChangeKind::Active(true)).await;
+    takeover.session.end = None;
+    assert_eq!(take_over(&*store, &takeover).await, TakeOverOutcome::Used);
+    assert_eq!(end_reason(&*store, id).await, Some(EndReason::Logout));
+    assert!(!rotate(&*store, id, 1).await);
+}
+
+/// However many come with one token.
+pub async fn of_many_take_overs_at_once_exactly_one_opens(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let takeover = take_over_of(ana.id);
+    let mut tabs = JoinSet::new();
+    for second in 0..16 {
+        let (store, mut takeover) = (Arc::clone(&store), takeover.clone());
+        takeover.session.rotated_at = after(60 + second);
+        tabs.spawn(async move { take_over(&*store, &takeover).await });
+    }
+    let outcomes = tabs.join_all().await;
+    let is_opened =
+        |outcome: &&TakeOverOutcome| matches!(outcome, TakeOverOutcome::TakenOver { .. });
+    assert_eq!(outcomes.iter().filter(is_opened).count(), 1);
+    let is_used = |outcome: &&TakeOverOutcome| **outcome == TakeOverOutcome::Used;
+    assert_eq!(outcomes.iter().filter(is_used).count(), 15);
+}
+
+/// As a login does: of too many sessions those used least recently end.
+pub async fn a_take_over_makes_room(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let (first, second) = (open(&*store, &ana).await, open(&*store, &ana).await);
+    assert!(rotate(&*store, second.id, 0).await);
+    let mut takeover = take_over_of(ana.id);
+    takeover.most = std::num::NonZeroU32::new(2);
+    let TakeOverOutcome::TakenOver { ended, .. } = take_over(&*store, &takeover).await else {
+        panic!("not taken over")
+    };
+    assert_eq!(ids(&ended), [first.id]);
+    let first = end_reason(&*store, first.id).await;
+    assert_eq!(first, Some(EndReason::TooManySessions));
+    assert_eq!(end_reason(&*store, second.id).await, None);
+    assert_eq!(take_over(&*store, &takeover).await, TakeOverOutcome::Used);
+    assert_eq!(end_reason(&*store, second.id).await, None);
 }
 
 /// From any other it changes nothing.

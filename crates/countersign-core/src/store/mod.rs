@@ -87,6 +87,17 @@ pub trait Store: Send + Sync + 'static {
     /// Opens a session if the account still is as it was when the password was checked.
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError>;
 
+    /// Records the session that a legacy token is exchanged for, unless the token has been used, or the
+    /// site has revoked it.
+    async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError>;
+
+    /// What the site's own tables say that a user may do: the names of the user's groups and the
+    /// permissions, as `app_label.codename`, of the user and of those groups; `most` of both together,
+    /// and one more if there are more.
+    ///
+    /// [`StoreError::Unavailable`] if there are no such tables, which says what to do.
+    async fn find_powers(&self, user: UserId, most: u32) -> Result<Powers, StoreError>;
+
     /// A session, ended or not, with its user unless deleted. `None`: no such session.
     async fn find_session(
         &self,
@@ -321,6 +332,48 @@ pub enum OpenOutcome {
     Inactive,
     /// The password was changed or the user deleted in the meantime.
     Changed,
+}
+
+/// A session to record in exchange for a legacy token, from which its id is derived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The session as it starts; or ended, if the token is not to be exchanged but to be used up.
+    pub session: Session,
+    /// The name by which the site may have revoked the token: it is looked up in the tables of
+    /// simplejwt's blacklist, where there are any.
+    pub token_id: Option<String>,
+    /// How many sessions the user may have at once; as [`OpenSession::most`].
+    pub most: Option<NonZeroU32>,
+}
+
+/// What became of a [`TakeOver`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakeOverOutcome {
+    /// The session is recorded.
+    TakenOver {
+        /// The user as of now.
+        user: User,
+        /// The sessions that ended for it.
+        ended: Vec<EndedSession>,
+    },
+    /// There is such a session: the token has been used before.
+    Used,
+    /// The site has revoked the token.
+    Revoked,
+    /// The user may not sign in.
+    Inactive,
+    /// There is no such user.
+    NoSuchUser,
+}
+
+/// What a user may do, by the site's own tables. Each list in the order of its names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Powers {
+    /// The names of the user's groups.
+    pub groups: Vec<String>,
+    /// The permissions of the user and of the user's groups. Of a superuser only those that are given
+    /// one by one.
+    pub permissions: Vec<String>,
 }
 
 /// One step of a session's refresh token.

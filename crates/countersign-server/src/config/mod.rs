@@ -8,6 +8,7 @@ mod cookies;
 mod cors;
 mod csrf;
 mod database;
+mod django;
 mod durations;
 mod file_mode;
 mod http_token;
@@ -33,7 +34,8 @@ use std::path::PathBuf;
 
 use countersign::HttpSettings;
 use countersign_core::auth::{AuthSettings, TokenSettings};
-use countersign_core::keys::SigningAlgorithm;
+use countersign_core::keys::{SharedSecret, SigningAlgorithm};
+use countersign_core::refresh_token::LegacyTokenSettings;
 use countersign_core::secrets::RootSecret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,7 @@ use self::cors::CorsSection;
 use self::csrf::CsrfSection;
 use self::database::DatabaseSection;
 pub(crate) use self::database::DatabaseSettings;
+use self::django::DjangoSection;
 use self::layers::Layers;
 pub(crate) use self::layers::{Inputs, Override, Source};
 use self::log::LogSection;
@@ -76,6 +79,7 @@ pub(crate) struct RawSettings {
     csrf: CsrfSection,
     password: PasswordSection,
     throttle: ThrottleSection,
+    django: DjangoSection,
     log: LogSection,
 }
 
@@ -182,6 +186,10 @@ impl Settings {
         let sessions = raw
             .sessions
             .check(tokens.access_lifetime, problems, warnings);
+        let cookies = raw.cookies.check(&server, problems, warnings);
+        let legacy = raw.django.check(&cookies, problems);
+        let (legacy_tokens, legacy_transport) = legacy.unzip();
+        refuse_root_as_sites_key(&root, &previous_roots, legacy_tokens.as_ref(), problems);
         let auth = AuthSettings {
             tokens,
             keys: raw.keys.check(problems),
@@ -191,16 +199,18 @@ impl Settings {
             passwords: raw.password.check_policy(problems),
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
+            legacy_tokens,
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),
             allowed_origins: raw.cors.check(&server, problems),
-            cookies: raw.cookies.check(&server, problems, warnings),
+            cookies,
             csrf_for_bearer: raw.csrf.require_for_bearer,
             header_schemes: raw.tokens.check_header_schemes(problems),
             trusted_proxies: server.trusted_proxies.clone(),
             tls_ends_here: server.tls.is_some(),
             revocations_token: raw.revocations.check(problems),
+            legacy: legacy_transport,
         };
         let log = raw.log.check(problems);
         let report = Report::new(raw, layers, &auth, &http, &database);
@@ -243,15 +253,7 @@ fn refuse_shared_root(
     let SigningAlgorithm::Hs256(shared) = &tokens.algorithm else {
         return;
     };
-    let current = match root {
-        RootSource::Given(root) => Some(root),
-        RootSource::ToBeMade(_) | RootSource::Refused => None,
-    };
-    if current
-        .into_iter()
-        .chain(previous)
-        .any(|root| shared.is_root(root))
-    {
+    if is_any_root(shared, root, previous) {
         problems.add(
             "tokens.shared_secret",
             "is a root secret, from which refresh and CSRF tokens are derived: every resource \
@@ -259,4 +261,29 @@ fn refuse_shared_root(
                 .to_owned(),
         );
     }
+}
+
+/// Refuses a secret that is the root secret and the site's at once.
+fn refuse_root_as_sites_key(
+    root: &RootSource,
+    previous: &[RootSecret],
+    legacy: Option<&LegacyTokenSettings>,
+    problems: &mut Problems,
+) {
+    if legacy.is_some_and(|legacy| is_any_root(&legacy.key, root, previous)) {
+        problems.add(
+            "django.secret_key",
+            "is a root secret, from which everything else is derived: the site must not hold it; make \
+             another root secret with `openssl rand -base64 32`",
+        );
+    }
+}
+
+fn is_any_root(shared: &SharedSecret, root: &RootSource, previous: &[RootSecret]) -> bool {
+    let current = match root {
+        RootSource::Given(root) => Some(root),
+        RootSource::ToBeMade(_) | RootSource::Refused => None,
+    };
+    let mut roots = current.into_iter().chain(previous);
+    roots.any(|root| shared.is_root(root))
 }

@@ -34,7 +34,8 @@ pub(crate) struct TokensSection {
     /// The words accepted before the token in `Authorization`, in any case. Older clients write
     /// `token` or `JWT`. Default: `["Bearer"]`.
     header_schemes: Vec<String>,
-    /// The user's fields that access tokens carry, each under its own name. Default: none.
+    /// The user's fields that access tokens carry, each under its own name. `groups` and `permissions`
+    /// are read from a Django site's tables: see `docs/django.md`. Default: none.
     #[schemars(extend("items" = { "type": "string", "enum": UserClaim::ALL.map(UserClaim::name) }))]
     user_claims: Vec<String>,
     /// How far the service's own clock may be off when it checks its tokens, at most `2m`.

@@ -333,6 +333,44 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "1 to 16 lanes",
         ),
         (
+            "django.tokens = \"allauth\"",
+            "django.tokens",
+            "take none, recipe or simplejwt",
+        ),
+        (
+            "django.tokens = \"recipe\"\ndjango.tokens_until = \"2027-01-31\"",
+            "django.secret_key",
+            "the key that the site signs its refresh tokens with",
+        ),
+        (
+            "django.tokens = \"recipe\"\ndjango.tokens_until = \"2027-01-31\"\n\
+             django.secret_key = \"django-insecure-x7!k2@q9#w4$e6%r8^t1&y3*u5(i0)o-p_a=s+d\"",
+            "django.secret_key",
+            "let people sign in again",
+        ),
+        (
+            "django.tokens = \"simplejwt\"\n\
+             django.secret_key = \"x7!k2@q9#w4$e6%r8^t1&y3*u5(i0)o-p_a=s+df\"",
+            "django.tokens_until",
+            "needs an end",
+        ),
+        (
+            "django.tokens = \"recipe\"\ndjango.tokens_until = \"20270131\"\n\
+             django.secret_key = \"x7!k2@q9#w4$e6%r8^t1&y3*u5(i0)o-p_a=s+df\"",
+            "django.tokens_until",
+            "write it like 2027-01-31",
+        ),
+        (
+            "django.tokens_until = \"2027-01-31\"",
+            "django.tokens_until",
+            "no tokens are exchanged",
+        ),
+        (
+            "django.cookie = \"csrftoken\"",
+            "django.cookie",
+            "the name of the CSRF cookie",
+        ),
+        (
             "password.hashing_threads = 0",
             "password.hashing_threads",
             "1 to 256",

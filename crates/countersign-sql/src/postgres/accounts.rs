@@ -22,7 +22,7 @@ use super::sessions;
 use super::writer::Done;
 
 /// Begins a transaction, with the account locked and as it stands.
-async fn begin(link: &Link, user: UserId) -> Result<Option<Credentials>, Failure> {
+pub(super) async fn begin(link: &Link, user: UserId) -> Result<Option<Credentials>, Failure> {
     let lock = concat!(
         "SELECT ",
         user_columns!(),

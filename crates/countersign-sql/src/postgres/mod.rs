@@ -3,7 +3,8 @@
 //! Transitions are a statement each, on a connection of their own while they last ([`writer`]); those
 //! of accounts lock the account first ([`accounts`]). Reads share two connections ([`readers`]), and
 //! one hears of what other nodes change ([`feed`], [`changes`]). The statements stand in [`users`],
-//! [`sessions`], [`accounts`], [`keys`] and [`throttle`], one function for each method of the port.
+//! [`sessions`], [`accounts`], [`site`] (of the Django site whose tables these are), [`keys`] and
+//! [`throttle`], one function for each method of the port.
 
 mod accounts;
 mod address;
@@ -20,6 +21,7 @@ mod readers;
 mod rows;
 mod schema;
 mod sessions;
+mod site;
 mod throttle;
 mod tls;
 mod users;
@@ -36,8 +38,8 @@ use countersign_core::error::StoreError;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
-    PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store,
-    Swept, UserQuery, Watcher, Watchers,
+    PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
+    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
 use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
@@ -361,6 +363,18 @@ impl Store for PostgresStore {
                 Box::pin(accounts::open(link, opening))
             })
             .await
+    }
+
+    async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError> {
+        self.writer
+            .write(takeover.clone(), |link, takeover| {
+                Box::pin(site::take_over(link, takeover))
+            })
+            .await
+    }
+
+    async fn find_powers(&self, user: UserId, most: u32) -> Result<Powers, StoreError> {
+        site::powers(&self.readers, user, most).await
     }
 
     async fn find_session(

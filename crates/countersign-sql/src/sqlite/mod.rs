@@ -3,7 +3,8 @@
 //! Writes go to one thread ([`writer`]), which makes a group of them durable at once; reads are done
 //! where they are asked for ([`readers`]); what other processes change is looked for by another
 //! thread ([`feed`]). The statements stand in [`users`], [`sessions`], [`accounts`] (which are both),
-//! [`keys`] and [`throttle`], one function for each method of the port.
+//! [`site`] (of the Django site whose tables these are), [`keys`] and [`throttle`], one function for each
+//! method of the port.
 
 mod accounts;
 mod datetime;
@@ -17,6 +18,7 @@ mod readers;
 mod rows;
 mod schema;
 mod sessions;
+mod site;
 mod throttle;
 mod users;
 mod writer;
@@ -31,8 +33,8 @@ use countersign_core::error::StoreError;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
-    PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store,
-    Swept, UserQuery, Watcher, Watchers,
+    PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
+    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
 use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
@@ -301,6 +303,18 @@ impl Store for SqliteStore {
         self.writer
             .write(move |transition| accounts::open(transition, &opening))
             .await
+    }
+
+    async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError> {
+        let takeover = takeover.clone();
+        self.writer
+            .write(move |transition| site::take_over(transition, &takeover))
+            .await
+    }
+
+    async fn find_powers(&self, user: UserId, most: u32) -> Result<Powers, StoreError> {
+        self.readers
+            .read(|connection| site::powers(connection, user, most))
     }
 
     async fn find_session(

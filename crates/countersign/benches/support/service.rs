@@ -104,6 +104,7 @@ impl Service {
             remember: true,
             presented: None,
             device: None,
+            legacy_token: None,
         };
         self.auth.login(login, Caller::default()).await.unwrap()
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
+use crate::refresh_tokens::PresentedTokens;
 use crate::state::AppState;
 
 /// The CSRF token.
@@ -43,7 +44,9 @@ pub(crate) async fn csrf(
 ) -> Result<impl IntoResponse, ApiError> {
     state.auth.admit(LocalAction::Csrf, caller.address)?;
     let cookies = &state.settings.cookies;
-    let token = state.auth.csrf_token(cookies.presented_refresh(&headers)?);
+    let tokens = PresentedTokens::of(&state, &headers)?;
+    let legacy_token = tokens.legacy_alone().map(|legacy| legacy.token);
+    let token = state.auth.csrf_token(tokens.own, legacy_token);
     // A browser that holds it already keeps it as it is: an image on a foreign page, which asks here
     // too, must not turn a lasting cookie into one that ends with the browser.
     let set = !cookies.holds_csrf(&headers, &token);

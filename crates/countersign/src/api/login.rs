@@ -16,6 +16,7 @@ use crate::api::grant::{TokensBody, grant_cookies};
 use crate::api::user::UserBody;
 use crate::error::{ApiError, Problem};
 use crate::extract::Fields;
+use crate::refresh_tokens::PresentedTokens;
 use crate::state::AppState;
 
 /// What a login sends.
@@ -69,13 +70,10 @@ pub(crate) async fn login(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
+    let headers = request.headers().clone();
+    let tokens = PresentedTokens::of(&state, &headers)?;
     let cookies = &state.settings.cookies;
-    let presented = cookies
-        .presented_refresh(request.headers())?
-        .map(str::to_owned);
-    let device = cookies
-        .presented_device(request.headers())
-        .map(str::to_owned);
+    let device = cookies.presented_device(&headers);
     let mut fields = Fields::from_json_or_form(request).await?;
     let username = fields.text("username");
     if username
@@ -92,8 +90,9 @@ pub(crate) async fn login(
         username: &username,
         password,
         remember,
-        presented: presented.as_deref(),
-        device: device.as_deref(),
+        presented: tokens.own,
+        legacy_token: tokens.legacy.map(|legacy| legacy.token),
+        device,
     };
     let grant = state.auth.login(login, caller).await?;
     let answer = LoginAnswer {
@@ -102,5 +101,10 @@ pub(crate) async fn login(
     };
     let device = grant.device_token.as_ref();
     let known = device.map(|token| AppendHeaders([(SET_COOKIE, cookies.device(token))]));
-    Ok((grant_cookies(cookies, &grant), known, Json(answer)))
+    Ok((
+        grant_cookies(cookies, &grant),
+        tokens.cleared_legacy(&state.settings),
+        known,
+        Json(answer),
+    ))
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::api::grant::cleared_cookies;
 use crate::error::{ApiError, Problem};
 use crate::extract::{Fields, bearer, csrf_shown};
+use crate::refresh_tokens::PresentedTokens;
 use crate::state::AppState;
 
 /// Which sessions to end.
@@ -58,7 +59,7 @@ pub(crate) async fn logout(
 ) -> Result<impl IntoResponse, ApiError> {
     let headers = request.headers().clone();
     let cookies = &state.settings.cookies;
-    let refresh_token = cookies.presented_refresh(&headers)?;
+    let tokens = PresentedTokens::of(&state, &headers)?;
     let access_token = bearer(&state.settings, &headers)?;
     let mut fields = Fields::from_optional_json(request).await?;
     let scope = match fields.optional_text("scope") {
@@ -74,12 +75,18 @@ pub(crate) async fn logout(
         .auth
         .logout(Logout {
             scope,
-            refresh_token,
+            refresh_token: tokens.own,
+            legacy: tokens.legacy,
             access_token,
             csrf_shown,
         })
         .await
         .map_err(|refusal| state.auth.count_refused(refusal, caller.address))?;
     let cleared = cleared_cookies(cookies, logged_out.cookie_is_dead);
-    Ok((StatusCode::NO_CONTENT, cleared))
+    let used_up = match scope {
+        LogoutScope::Local => tokens,
+        LogoutScope::Others | LogoutScope::Global => PresentedTokens::default(),
+    };
+    let legacy_cleared = used_up.cleared_legacy(&state.settings);
+    Ok((StatusCode::NO_CONTENT, legacy_cleared, cleared))
 }

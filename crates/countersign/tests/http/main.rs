@@ -31,6 +31,7 @@ mod sessions;
 mod signing_keys;
 mod sql;
 mod storage_failures;
+mod takeover;
 mod throttling;
 mod troubled_store;
 mod upkeep;

@@ -9,8 +9,8 @@ use countersign::core::error::StoreError;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
     AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome,
-    OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey, SessionQuery,
-    SessionSweep, Store, Swept, UserQuery, Watcher, Watchers,
+    OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
+    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
 use countersign::core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
@@ -225,6 +225,16 @@ impl Store for TroubledStore {
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
         self.write().await?;
         self.inner.open_session(opening).await
+    }
+
+    async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError> {
+        self.write().await?;
+        self.inner.take_over(takeover).await
+    }
+
+    async fn find_powers(&self, user: UserId, most: u32) -> Result<Powers, StoreError> {
+        self.read().await?;
+        self.inner.find_powers(user, most).await
     }
 
     async fn find_session(

@@ -4,6 +4,8 @@
 //! stored per token, a leaked database yields none, and a client whose reply was lost is simply sent
 //! the same token again.
 
+mod legacy;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -17,6 +19,9 @@ use zeroize::Zeroizing;
 use crate::secrets::{Purpose, RootSecret, RootSecrets};
 use crate::session::{Generation, Session, SessionId, SessionLimits};
 use crate::user::UserId;
+
+pub use self::legacy::{LegacyTokenKind, LegacyTokenSettings};
+pub(crate) use self::legacy::{LegacyTokens, PresentedLegacyToken};
 
 /// The `typ` of refresh tokens: what keeps them from passing for anything else.
 pub const REFRESH_TOKEN_TYPE: &str = "refresh+jwt";

@@ -1,0 +1,99 @@
+//! What is particular to a Django site whose tables these are: its refresh tokens, taken over, and its
+//! groups and permissions.
+
+use countersign_core::session::{EndReason, EndedBy};
+use countersign_core::store::{EndedAt, Powers, TakeOver, TakeOverOutcome};
+use countersign_core::user::UserId;
+use rusqlite::{Connection, params};
+
+use super::failure::Failure;
+use super::writer::Transition;
+use super::{sessions, users};
+use crate::site::{BLACKLIST_TABLES, POWER_TABLES, Power, collect_powers, no_power_tables};
+
+/// Records the session that a legacy token is exchanged for, if there is none.
+pub(super) fn take_over(
+    transition: &mut Transition<'_>,
+    takeover: &TakeOver,
+) -> Result<TakeOverOutcome, Failure> {
+    let connection = transition.connection;
+    let session = &takeover.session;
+    let Some(user) = users::find(connection, session.user_id)? else {
+        return Ok(TakeOverOutcome::NoSuchUser);
+    };
+    if session.end.is_none() && !user.is_active {
+        return Ok(TakeOverOutcome::Inactive);
+    }
+    if let Some(token_id) = &takeover.token_id
+        && is_revoked(connection, token_id)?
+    {
+        return Ok(TakeOverOutcome::Revoked);
+    }
+    if sessions::find(connection, session.id)?.is_some() {
+        return Ok(TakeOverOutcome::Used);
+    }
+    let mut ended = Vec::new();
+    if let Some(most) = takeover.most {
+        let ending = EndedAt {
+            at: session.rotated_at,
+            by: EndedBy::User(user.id),
+        };
+        let end = ending.because(EndReason::TooManySessions);
+        ended = sessions::make_room(transition, session, most, end)?;
+    }
+    sessions::insert(transition.connection, session)?;
+    Ok(TakeOverOutcome::TakenOver { user, ended })
+}
+
+/// Whether simplejwt's blacklist has a token. A site without the tables has none.
+fn is_revoked(connection: &Connection, token_id: &str) -> Result<bool, Failure> {
+    if !has_tables(connection, &BLACKLIST_TABLES)? {
+        return Ok(false);
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM token_blacklist_outstandingtoken AS outstanding
+             JOIN token_blacklist_blacklistedtoken AS blacklisted
+                 ON blacklisted.token_id = outstanding.id
+         WHERE outstanding.jti = ?1",
+    )?;
+    Ok(statement.exists([token_id])?)
+}
+
+pub(super) fn powers(connection: &Connection, user: UserId, most: u32) -> Result<Powers, Failure> {
+    let statement = connection.prepare_cached(
+        "SELECT 1 AS kind, auth_group.name AS name
+         FROM auth_group JOIN auth_user_groups ON auth_user_groups.group_id = auth_group.id
+         WHERE auth_user_groups.user_id = ?1
+         UNION ALL
+         SELECT 2, django_content_type.app_label || '.' || auth_permission.codename
+         FROM auth_permission
+             JOIN django_content_type ON django_content_type.id = auth_permission.content_type_id
+         WHERE auth_permission.id IN (
+             SELECT permission_id FROM auth_user_user_permissions WHERE user_id = ?1
+             UNION
+             SELECT auth_group_permissions.permission_id
+             FROM auth_group_permissions
+                 JOIN auth_user_groups ON auth_user_groups.group_id = auth_group_permissions.group_id
+             WHERE auth_user_groups.user_id = ?1)
+         ORDER BY kind, name LIMIT ?2",
+    );
+    if statement.is_err() && !has_tables(connection, &POWER_TABLES)? {
+        return Err(no_power_tables().into());
+    }
+    let mut statement = statement?;
+    let rows = statement.query_map(params![user.0, i64::from(most) + 1], |row| {
+        Ok((Power::from_number(row.get(0)?), row.get(1)?))
+    })?;
+    Ok(collect_powers(rows.collect::<Result<Vec<_>, _>>()?))
+}
+
+fn has_tables(connection: &Connection, names: &[&str]) -> Result<bool, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+    for name in names {
+        if !statement.exists([name])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
