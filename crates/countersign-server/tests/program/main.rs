@@ -23,5 +23,6 @@ mod settings;
 mod stopping;
 mod storage;
 mod superuser;
+mod throttling;
 mod tls;
 mod users;

@@ -111,6 +111,25 @@ fn a_session_goes_from_node_to_node_and_ends_on_all() {
 
 #[test]
 #[ignore = "needs PostgreSQL's server programs"]
+fn wrong_passwords_are_counted_by_all_nodes_together() {
+    let server = Server::new();
+    let nodes = [node(&server, ""), node(&server, "")];
+    let services = nodes.each_ref().map(serve);
+    let secret = [("COUNTERSIGN_SECRET", SECRET)];
+    let added = nodes[0].run_with(
+        &[secret[0], ("COUNTERSIGN_SUPERUSER_PASSWORD", PASSWORD)],
+        &["createsuperuser", "--username", "ana", "--no-input"],
+    );
+    assert_eq!(added.status, Some(0), "{added:?}");
+    crate::throttling::five_are_looked_at(&nodes);
+    for service in services {
+        let (status, said) = service.stop();
+        assert!(status.success() && said.contains("throttled"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL's server programs"]
 fn a_database_that_goes_away_is_not_the_end_of_the_service() {
     let mut server = Server::new();
     let place = node(&server, "database.timeout = \"1s\"");
