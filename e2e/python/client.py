@@ -68,6 +68,11 @@ class Page(requests.Session):
         return self.cookies["refreshtoken"]
 
 
+def session_cookies(page):
+    """The names in the jar, but that by which the device is known again: it outlives the session."""
+    return {cookie.name for cookie in page.cookies} - {"knowndevice"}
+
+
 def with_cookies(**cookies):
     """Exactly these cookies, whatever is in the jar."""
     return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}

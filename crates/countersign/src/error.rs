@@ -146,8 +146,6 @@ error_codes! {
         "Stop: look at the address.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "This address does not take this method"
         "Stop: `Allow` lists the methods it takes.";
-    Throttled "throttled" TOO_MANY_REQUESTS "That was tried too often"
-        "Wait `Retry-After` seconds, then try again; trying sooner is refused and does not make it longer.";
     RequestTimeout "request_timeout" REQUEST_TIMEOUT "The request did not arrive in time"
         "Retry on a better connection.";
     UsernameTaken "username_taken" CONFLICT "The username belongs to someone else"
@@ -158,6 +156,8 @@ error_codes! {
         "Stop: send `Content-Type: application/json`, not compressed.";
     MisdirectedRequest "misdirected_request" MISDIRECTED_REQUEST "The request is for another host"
         "Stop: use the service's public URL.";
+    Throttled "throttled" TOO_MANY_REQUESTS "That was tried too often"
+        "Wait `Retry-After` seconds, then try again; trying sooner is refused and does not make it longer.";
     InternalError "internal_error" INTERNAL_SERVER_ERROR "Something went wrong on our side"
         "Retry once; if it stays, give the operator the `X-Request-Id` of the answer.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much is going on"

@@ -10,7 +10,7 @@ use super::http_token;
 use super::problems::Problems;
 use super::server::ServerSettings;
 
-/// The names and reach of the two cookies.
+/// The names and reach of the session's two cookies.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct CookiesSection {

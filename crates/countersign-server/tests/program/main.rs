@@ -25,5 +25,6 @@ mod settings;
 mod stopping;
 mod storage;
 mod superuser;
+mod throttling;
 mod tls;
 mod users;

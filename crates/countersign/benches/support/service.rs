@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
@@ -11,7 +12,7 @@ use countersign::core::clock::SystemRandomness;
 use countersign::core::password::{HashingSettings, Password};
 use countersign::core::secrets::RootSecret;
 use countersign::core::store::SharedStore;
-use countersign::core::throttle::ThrottleSettings;
+use countersign::core::throttle::{Limit, ThrottleSettings};
 use countersign::core::user::{Email, Username};
 use countersign::{App, HttpSettings};
 use countersign_sql::{SqliteOptions, SqliteStore};
@@ -67,15 +68,34 @@ pub(crate) struct Service {
 impl Service {
     /// Starts one with so many users.
     pub(crate) async fn start(store: SharedStore, hashing: HashingSettings, users: usize) -> Self {
+        // A bench does more than anybody may; it is counted all the same.
+        let wide = Limit::steady(1_000_000, Duration::from_millis(1));
+        let throttle = ThrottleSettings {
+            insecure_off: false,
+            login_account_from_address: wide,
+            login_account: wide,
+            login_address: wide,
+            login_device: wide,
+            change_password: wide,
+            refresh: wide,
+            refused_tokens: wide,
+            csrf: wide,
+            revocations: wide,
+        };
         let settings = AuthSettings {
             hashing,
-            // A bench does more than anybody may.
-            throttle: ThrottleSettings {
-                insecure_off: true,
-                ..ThrottleSettings::default()
-            },
+            throttle,
             ..AuthSettings::default()
         };
+        Self::start_with(store, settings, users).await
+    }
+
+    /// The same with settings of the bench's.
+    pub(crate) async fn start_with(
+        store: SharedStore,
+        settings: AuthSettings,
+        users: usize,
+    ) -> Self {
         let http = HttpSettings::new(settings.tokens.issuer.parse().unwrap());
         let root = RootSecret::generate(&SystemRandomness);
         let auth = Auth::start(store, &root, settings).await;
