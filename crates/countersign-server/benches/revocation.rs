@@ -11,6 +11,8 @@
     reason = "a benchmark that cannot begin shall stop"
 )]
 
+#[path = "support/delays.rs"]
+mod delays;
 #[path = "../../countersign/benches/support/figures.rs"]
 mod figures;
 #[path = "../tests/program/harness.rs"]
@@ -29,7 +31,8 @@ use countersign_sql::{SqliteOptions, SqliteStore};
 use countersign_token::remote::RemoteVerifier;
 use tokio::runtime::Runtime;
 
-use crate::figures::{Effort, median};
+use crate::delays::{Delays, Seen, until_refused};
+use crate::figures::Effort;
 use crate::harness::{LOGOUT, Line, Place, SignedIn};
 
 /// Ends of each kind in a round.
@@ -39,12 +42,6 @@ const ENDS: usize = 30;
 const SETTINGS: &str = "password.argon2.memory = \"7MiB\"\n\
                         password.argon2.passes = 5\n\
                         log.level = \"error\"";
-
-/// How long the one who shows the token pauses between two answers, and leaves the cores to others.
-const PAUSE: Duration = Duration::from_micros(100);
-
-/// Longer than any of this may take.
-const NEVER: Duration = Duration::from_secs(10);
 
 fn main() {
     let effort = Effort::asked();
@@ -71,55 +68,6 @@ fn main() {
     another.print("the service, ended by another process");
     deactivated.print("the service, user deactivated there");
     resource_server.print("a resource server, ended at the service");
-}
-
-/// What was seen of one end.
-struct Seen {
-    /// Whether the token was accepted at first.
-    accepted: bool,
-    refused_after: Duration,
-}
-
-/// Shows the token until it is refused. The first time without a pause.
-fn until_refused(ended: Instant, mut is_refused: impl FnMut() -> bool) -> Seen {
-    let mut accepted = false;
-    while !is_refused() {
-        accepted = true;
-        assert!(ended.elapsed() < NEVER, "it is never refused");
-        thread::sleep(PAUSE);
-    }
-    Seen {
-        accepted,
-        refused_after: ended.elapsed(),
-    }
-}
-
-/// How long it took each time.
-#[derive(Default)]
-struct Delays {
-    milliseconds: Vec<f64>,
-    accepted: u32,
-}
-
-impl Delays {
-    fn note(&mut self, seen: &Seen) {
-        self.milliseconds
-            .push(seen.refused_after.as_secs_f64() * 1e3);
-        self.accepted += u32::from(seen.accepted);
-    }
-
-    fn print(mut self, what: &str) {
-        self.milliseconds.sort_by(f64::total_cmp);
-        let all = self.milliseconds.len();
-        // The smallest that is no smaller than 99 of 100.
-        let p99 = self.milliseconds[(all * 99).div_ceil(100) - 1];
-        let max = self.milliseconds[all - 1];
-        let accepted = self.accepted;
-        println!(
-            "{what:<40} p50 {:>6.2}  p99 {p99:>6.2}  max {max:>6.2}; accepted at first: {accepted} of {all}",
-            median(self.milliseconds),
-        );
-    }
 }
 
 /// A service, another process on its database, and a resource server.

@@ -4,8 +4,8 @@
 //! `cargo bench -p countersign-sql --bench rotate_postgres`; `TMPDIR` says on which disk the
 //! throw-away server is. Rounds of each kind alternate, and what is printed are their medians.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use countersign_core::clock::SystemRandomness;
@@ -16,10 +16,12 @@ use countersign_core::user::{Email, NewUser, Username};
 use countersign_sql::{PostgresOptions, PostgresStore};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls, Statement};
 
+use crate::bare_pool::BarePool;
+
+#[path = "support/bare_pool.rs"]
+mod bare_pool;
 #[path = "../tests/postgres/server.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod server;
@@ -28,15 +30,6 @@ const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
 const CLIENTS: [usize; 2] = [1, 32];
 const CONNECTIONS: usize = 8;
-
-const ROTATE: &str = "UPDATE countersign_session SET generation = $2 + 1, rotated_at = $3
-     WHERE id = $1 AND generation = $2 AND ended_at IS NULL
-         AND EXISTS (SELECT 1 FROM auth_user WHERE auth_user.id = user_id AND is_active)
-     RETURNING 1";
-
-const READ: &str = "SELECT * FROM countersign_session
-     LEFT JOIN auth_user ON auth_user.id = countersign_session.user_id
-     WHERE countersign_session.id = $1";
 
 fn main() {
     let server = server::Server::new();
@@ -47,7 +40,7 @@ fn main() {
     let store = runtime
         .block_on(async { Arc::new(PostgresStore::open(&options).await.expect("a database")) });
     let sessions = runtime.block_on(fill(&store));
-    let pool = runtime.block_on(BarePool::open(&url));
+    let pool = runtime.block_on(BarePool::open(&url, CONNECTIONS));
 
     let mut rates: Vec<(String, Vec<f64>)> = Vec::new();
     for clients in CLIENTS {
@@ -62,7 +55,7 @@ fn main() {
             let sessions = &sessions[..clients];
             note(
                 runtime.block_on(round(sessions, &pool, |pool, session| async move {
-                    pool.rotate(&session).await;
+                    pool.rotate(session.id, session.next()).await;
                 })),
             );
             note(
@@ -72,7 +65,7 @@ fn main() {
             );
             note(
                 runtime.block_on(round(sessions, &pool, |pool, session| async move {
-                    pool.read(&session).await;
+                    pool.read(session.id).await;
                 })),
             );
             note(
@@ -149,10 +142,15 @@ struct Rotating {
 }
 
 impl Rotating {
+    /// The generation that is to be rotated.
+    fn next(&self) -> u32 {
+        self.generation.fetch_add(1, Ordering::Relaxed)
+    }
+
     async fn rotate(&self, store: &PostgresStore) {
         let rotation = Rotation {
             session: self.id,
-            from: Generation(self.generation.fetch_add(1, Ordering::Relaxed)),
+            from: Generation(self.next()),
             at: Timestamp::UNIX_EPOCH,
         };
         assert!(store.rotate(&rotation).await.expect("the store works"));
@@ -225,68 +223,4 @@ async fn fill(store: &PostgresStore) -> Vec<Arc<Rotating>> {
         }));
     }
     sessions
-}
-
-/// The least that a pool can be.
-struct BarePool {
-    free: Semaphore,
-    connections: Mutex<Vec<Connection>>,
-}
-
-struct Connection {
-    client: Client,
-    rotate: Statement,
-    read: Statement,
-}
-
-impl BarePool {
-    async fn open(url: &str) -> Arc<Self> {
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a server");
-            tokio::spawn(connection);
-            connections.push(Connection {
-                rotate: client.prepare(ROTATE).await.expect("a good statement"),
-                read: client.prepare(READ).await.expect("a good statement"),
-                client,
-            });
-        }
-        Arc::new(Self {
-            free: Semaphore::new(CONNECTIONS),
-            connections: Mutex::new(connections),
-        })
-    }
-
-    fn take(&self) -> Connection {
-        let mut connections = self.connections.lock().expect("nobody panics");
-        connections.pop().expect("there are as many as permits")
-    }
-
-    fn give_back(&self, connection: Connection) {
-        let mut connections = self.connections.lock().expect("nobody panics");
-        connections.push(connection);
-    }
-
-    async fn rotate(&self, session: &Rotating) {
-        let _permit = self.free.acquire().await.expect("it stays open");
-        let connection = self.take();
-        let generation = i64::from(session.generation.fetch_add(1, Ordering::Relaxed));
-        let rotated = connection
-            .client
-            .query(&connection.rotate, &[&session.id.0, &generation, &0_i64])
-            .await;
-        assert_eq!(rotated.expect("the server works").len(), 1);
-        self.give_back(connection);
-    }
-
-    async fn read(&self, session: &Rotating) {
-        let _permit = self.free.acquire().await.expect("it stays open");
-        let connection = self.take();
-        let read = connection
-            .client
-            .query(&connection.read, &[&session.id.0])
-            .await;
-        assert_eq!(read.expect("the server works").len(), 1);
-        self.give_back(connection);
-    }
 }

@@ -14,6 +14,8 @@ mod cpu;
 mod figures;
 #[path = "support/load.rs"]
 mod load;
+#[path = "support/refreshes.rs"]
+mod refreshes;
 #[path = "support/service.rs"]
 mod service;
 
@@ -36,6 +38,7 @@ use tokio::sync::Mutex;
 
 use crate::figures::{Effort, cores, median};
 use crate::load::{Answer, Caller, Conversation, drive};
+use crate::refreshes::Refreshes;
 use crate::service::{Disk, SERVER_THREADS, Server, Service, runtime};
 
 /// How many clients there are at a time.
@@ -66,7 +69,12 @@ fn main() {
                 .map(|_| own.block_on(step(&service, &sign_in())))
                 .collect(),
             callers: (0..clients)
-                .map(|_| Caller::connect(server.address, Refreshes::of(&sign_in()), true))
+                .map(|_| {
+                    let grant = sign_in();
+                    let (token, csrf_token) = (grant.refresh_token, grant.csrf_token);
+                    let refreshes = Refreshes::of(token.as_str(), csrf_token.as_str());
+                    Caller::connect(server.address, refreshes, true)
+                })
                 .collect(),
             rounds: Vec::new(),
         }
@@ -190,49 +198,6 @@ fn rotate(runtime: &Runtime, store: &SharedStore, steps: &mut [Step], turn: Dura
         all += rotations;
     }
     f64::from(all) / start.elapsed().as_secs_f64()
-}
-
-/// A session that is refreshed again and again.
-struct Refreshes {
-    csrf_token: String,
-    request: String,
-}
-
-impl Refreshes {
-    fn of(grant: &Grant) -> Self {
-        let mut refreshes = Self {
-            csrf_token: grant.csrf_token.as_str().to_owned(),
-            request: String::new(),
-        };
-        refreshes.present(grant.refresh_token.as_str());
-        refreshes
-    }
-
-    fn present(&mut self, refresh_token: &str) {
-        let csrf_token = &self.csrf_token;
-        self.request = format!(
-            "POST /users/refresh_token HTTP/1.1\r\nhost: 127.0.0.1:8000\r\n\
-             cookie: refreshtoken={refresh_token}; csrftoken={csrf_token}\r\n\
-             x-csrftoken: {csrf_token}\r\ncontent-length: 0\r\n\r\n"
-        );
-    }
-}
-
-impl Conversation for Refreshes {
-    fn request(&mut self) -> Option<&[u8]> {
-        Some(self.request.as_bytes())
-    }
-
-    fn answered(&mut self, answer: &Answer<'_>) {
-        answer.must_be_ok();
-        let (_, cookie) = answer.head.split_once("set-cookie: refreshtoken=").unwrap();
-        let (token, _) = cookie.split_once(';').unwrap();
-        assert!(
-            !self.request.contains(token),
-            "a refresh replaces the token"
-        );
-        self.present(token);
-    }
 }
 
 /// A bare route with nothing in it but the store's rotation: what HTTP over a durable write costs,

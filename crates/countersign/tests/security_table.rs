@@ -65,8 +65,8 @@ fn files(name: &str) -> Option<(Vec<PathBuf>, String)> {
     Some((candidates, function))
 }
 
-/// Whether the source has a test of this name: the function, with `test` among its attributes and
-/// not ignored.
+/// Whether the source has a test of this name: the function, with `test` among its attributes. Those that
+/// only need other programs are run by `./test`; others that are ignored are none.
 fn has_test(source: &str, function: &str) -> bool {
     let start = format!("fn {function}(");
     let lines: Vec<_> = source.lines().map(str::trim).collect();
@@ -76,7 +76,8 @@ fn has_test(source: &str, function: &str) -> bool {
         let attributes = above.take_while(|line| line.starts_with("#[") || line.ends_with(']'));
         let attributes: Vec<_> = attributes.collect();
         let is = |text: &str| attributes.iter().any(|line| line.starts_with(text));
-        is_function && (is("#[test]") || is("#[tokio::test")) && !is("#[ignore")
+        let is_run = !is("#[ignore") || is("#[ignore = \"needs ");
+        is_function && (is("#[test]") || is("#[tokio::test")) && is_run
     })
 }
 

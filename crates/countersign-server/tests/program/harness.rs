@@ -243,8 +243,13 @@ impl Service {
         }
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let process = self.child.id().to_string();
+        let process = self.id().to_string();
         let status = Command::new("kill")
             .args([name, &process])
             .status()

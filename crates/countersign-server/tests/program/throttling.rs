@@ -6,13 +6,13 @@ use std::thread;
 use crate::harness::{JSON, Line, PASSWORD, Place, Service, login, login_body};
 
 /// Two hundred at once, half to each node: five are looked at, and the rest wait on both.
-pub(crate) fn five_are_looked_at(nodes: &[Place; 2]) {
+pub(crate) fn five_are_looked_at(nodes: [&Place; 2]) {
     const AT_ONCE: usize = 200;
     let all_are_ready = Barrier::new(AT_ONCE);
     let mut statuses = thread::scope(|scope| {
         let attempts: Vec<_> = (0..AT_ONCE)
             .map(|number| {
-                let (node, all_are_ready) = (&nodes[number % 2], &all_are_ready);
+                let (node, all_are_ready) = (nodes[number % 2], &all_are_ready);
                 scope.spawn(move || {
                     let mut line = Line::connect(node.port).unwrap();
                     let body = login_body("ana", "not the password");
@@ -51,7 +51,7 @@ fn wrong_passwords_are_counted_by_all_processes_on_one_file_together() {
     one.add_user("ana");
     let nodes = [one, other];
     let services = nodes.each_ref().map(Place::serve);
-    five_are_looked_at(&nodes);
+    five_are_looked_at(nodes.each_ref());
     // Nor is it forgotten by one that is started anew.
     drop(services.map(Service::stop));
     let _service = nodes[1].serve();

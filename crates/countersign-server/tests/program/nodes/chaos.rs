@@ -272,7 +272,7 @@ impl Drop for Ending<'_> {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL's server programs and HAProxy, and takes more than a minute"]
+#[ignore = "needs PostgreSQL's server programs and HAProxy, and more than a minute"]
 fn nobody_is_signed_out_and_no_end_undone_while_nodes_and_the_database_fall_over() {
     let mut chance = Chance::of(Chance::seed());
     let mut server = Server::new();

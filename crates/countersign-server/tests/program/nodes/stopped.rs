@@ -1,5 +1,4 @@
-//! A node that stood still goes on: a virtual machine that was paused, a process that was stopped. It
-//! must not go on with what it knew.
+//! A node whose process was stopped goes on. It must not go on with what it knew.
 
 use std::thread;
 use std::time::Duration;

@@ -84,6 +84,7 @@ fn while_the_database_is_away_nothing_is_guessed_and_afterwards_it_goes_on() {
         assert_eq!(send(node.port(), "GET /users/user", forged, "").status, 401);
         let keys = send(node.port(), "GET /.well-known/jwks.json", "", "");
         assert_eq!(keys.status, 200, "{keys:?}");
+        assert_come_again(&send(node.port(), "GET /.well-known/revocations", "", ""));
         let operations = node.place.operations_port;
         assert_eq!(try_get(operations, "/healthz").unwrap().status, 200);
         assert_eq!(try_get(operations, "/readyz").unwrap().status, 503);

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::server::Server;
-use super::{CHEAP, Node, assert_refused_soon};
+use super::{CHEAP, Node, assert_refused_soon, nodes};
 use crate::harness::{LOGOUT, SignedIn, send};
+use crate::throttling::five_are_looked_at;
 
 #[test]
 #[ignore = "needs PostgreSQL's server programs"]
@@ -35,5 +36,17 @@ fn a_session_goes_from_node_to_node_and_ends_on_all() {
     for mut node in [one, other] {
         let said = node.stop();
         assert!(!said.contains("CANARY"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL's server programs"]
+fn wrong_passwords_are_counted_by_all_nodes_together() {
+    let server = Server::new();
+    let nodes: [Node; 2] = nodes(&server, "");
+    five_are_looked_at(nodes.each_ref().map(|node| &node.place));
+    for mut node in nodes {
+        let said = node.stop();
+        assert!(said.contains("throttled"), "{said}");
     }
 }
