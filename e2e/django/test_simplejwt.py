@@ -1,6 +1,7 @@
 """Countersign after simplejwt, with keys of its own: DRF verifies by the published ones."""
 
 import secrets
+from pathlib import Path
 
 import pytest
 import requests
@@ -60,3 +61,10 @@ def test_djangos_rest_framework_verifies_by_the_published_keys(site, browser, pa
     for bad in [browser.cookies["refreshtoken"], pair["access"], browser.access[:-4] + "AAAA", "x"]:
         headers = {"Authorization": f"Bearer {bad}"}
         assert browser.ask_site("GET", "/api", headers=headers).status_code == 401
+
+
+def test_the_class_in_the_documentation_is_the_one_that_was_tried():
+    root = Path(__file__).resolve().parent
+    shown = (root.parent.parent / "docs" / "django.md").read_text()
+    tried = (root / "site" / "shop" / "countersign.py").read_text()
+    assert f"```python\n{tried}```" in shown

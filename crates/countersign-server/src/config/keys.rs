@@ -91,7 +91,7 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The order in which sections are shown: first where the service is, then what it does.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "server",
     "database",
     "secrets",
@@ -104,6 +104,7 @@ const ORDER: [&str; 13] = [
     "csrf",
     "password",
     "throttle",
+    "django",
     "log",
 ];
 
@@ -256,6 +257,7 @@ mod tests {
             "secrets.root",
             "tokens.shared_secret",
             "revocations.token",
+            "django.secret_key",
         ];
         assert_eq!(secret, expected);
     }

@@ -11,4 +11,5 @@ mod pooler;
 mod privacy;
 mod schema;
 mod server;
+mod site;
 mod trouble;

@@ -22,6 +22,7 @@ mod malformed;
 mod operations;
 mod origin_and_csrf;
 mod password;
+mod powers;
 mod proxies;
 mod races;
 mod recipe_defects;
