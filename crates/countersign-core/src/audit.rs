@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::mail::MailId;
 use crate::session::{EndReason, SessionId};
 use crate::user::UserId;
 
@@ -100,6 +101,20 @@ pub enum Event<'a> {
     SigningKeyMoved { kid: &'a str, state: &'static str },
     /// Upkeep ended sessions whose limit had passed, and removed some that had ended long ago.
     SessionsSwept { expired: u32, removed: u32 },
+    /// A mail was delivered.
+    MailDelivered { id: MailId, kind: &'static str },
+    /// A mail was not delivered, and will be tried again.
+    MailPostponed {
+        id: MailId,
+        kind: &'static str,
+        reason: &'a str,
+    },
+    /// A mail was not delivered, and will not be.
+    MailGivenUp {
+        id: MailId,
+        kind: &'static str,
+        reason: &'a str,
+    },
 }
 
 impl Event<'_> {
@@ -125,6 +140,9 @@ impl Event<'_> {
             Self::PasswordChangeRefused { .. } => "password_change_refused",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
             Self::SessionsSwept { .. } => "sessions_swept",
+            Self::MailDelivered { .. } => "mail_delivered",
+            Self::MailPostponed { .. } => "mail_postponed",
+            Self::MailGivenUp { .. } => "mail_given_up",
         }
     }
 
@@ -167,6 +185,9 @@ impl Event<'_> {
             Self::PasswordChangeRefused { user } => warn!(event, %user),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
+            Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
+            Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
+            Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
     }
 }

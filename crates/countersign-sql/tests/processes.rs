@@ -51,6 +51,7 @@ async fn a_change_is_told_to_another_process_and_once() {
     );
 
     let change = AccountChange {
+        mail: None,
         user: ana.id,
         kind: AccountChangeKind::Active(false),
         ending: EndedAt {

@@ -8,6 +8,7 @@ mod keys;
 mod knowing;
 mod login;
 mod logout;
+mod mail;
 mod password;
 mod refresh;
 mod revocations;
@@ -42,6 +43,7 @@ pub use self::authenticate::CurrentUser;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
 pub use self::login::Login;
 pub use self::logout::{LoggedOut, Logout, LogoutScope};
+pub use self::mail::MailReport;
 pub use self::password::ChangePassword;
 pub use self::revocations::RevocationFeed;
 use self::upkeep::Hands;
@@ -171,6 +173,9 @@ pub struct AuthSettings {
     pub passwords: PasswordPolicy,
     /// How passwords are hashed.
     pub hashing: HashingSettings,
+    /// Whether people are told by mail what happens to their accounts. Only where somebody delivers it
+    /// ([`Auth::run_mail`]): nothing else empties the queue.
+    pub queue_mail: bool,
 }
 
 impl Default for AuthSettings {
@@ -188,6 +193,7 @@ impl Default for AuthSettings {
                 threads,
                 queue: 32 * threads,
             },
+            queue_mail: false,
         }
     }
 }

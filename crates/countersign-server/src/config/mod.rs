@@ -187,6 +187,8 @@ impl Settings {
             keep_ended_sessions: sessions.keep_ended,
             passwords: raw.password.check_policy(problems),
             hashing: raw.password.check_hashing(problems),
+            // Nothing here delivers mail yet.
+            queue_mail: false,
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),
