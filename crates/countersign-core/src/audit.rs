@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::mail::MailId;
 use crate::session::{EndReason, SessionId};
 use crate::user::UserId;
 
@@ -109,6 +110,20 @@ pub enum Event<'a> {
     SigningKeyMoved { kid: &'a str, state: &'static str },
     /// Upkeep ended sessions whose limit had passed, and removed some that had ended long ago.
     SessionsSwept { expired: u32, removed: u32 },
+    /// A mail was delivered.
+    MailDelivered { id: MailId, kind: &'static str },
+    /// A mail was not delivered, and will be tried again.
+    MailPostponed {
+        id: MailId,
+        kind: &'static str,
+        reason: &'a str,
+    },
+    /// A mail was not delivered, and will not be.
+    MailGivenUp {
+        id: MailId,
+        kind: &'static str,
+        reason: &'a str,
+    },
 }
 
 impl Event<'_> {
@@ -137,6 +152,9 @@ impl Event<'_> {
             Self::PowersLeftOut { .. } => "powers_left_out",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
             Self::SessionsSwept { .. } => "sessions_swept",
+            Self::MailDelivered { .. } => "mail_delivered",
+            Self::MailPostponed { .. } => "mail_postponed",
+            Self::MailGivenUp { .. } => "mail_given_up",
         }
     }
 
@@ -183,6 +201,9 @@ impl Event<'_> {
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
+            Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
+            Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
+            Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
     }
 }

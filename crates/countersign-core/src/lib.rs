@@ -10,7 +10,8 @@
 //!   is, has [`store::Store::rotate`] advance the session by one compare-and-set, and grants anew.
 //!
 //! Decisions are pure and stand apart from the store; time and randomness come from [`clock`]; keys
-//! come from one root secret in [`secrets`]; what happened is told once through [`audit`].
+//! come from one root secret in [`secrets`]; what happened is told once through [`audit`], and to the
+//! people it happened to by [`mail`].
 
 pub mod audit;
 pub mod auth;
@@ -19,6 +20,7 @@ pub mod csrf;
 pub mod error;
 pub mod keys;
 mod known;
+pub mod mail;
 pub mod password;
 pub mod refresh_token;
 pub mod rotation;

@@ -151,6 +151,7 @@ impl Bench {
         let mut line = self.line();
         assert!(!is_refused(&mut line, &who));
         let change = AccountChange {
+            mail: None,
             user: id,
             kind: AccountChangeKind::Active(false),
             ending: EndedAt {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign_core::mail::Message;
 use countersign_core::session::EndedBy;
 use countersign_core::user::UserId;
 
@@ -25,6 +26,20 @@ pub(crate) fn read_ended_by(text: &str) -> Option<EndedBy> {
             .map(UserId)
             .map(EndedBy::User),
     }
+}
+
+/// `password_changed` and by whom.
+pub(crate) fn write_message(message: Message) -> String {
+    match message {
+        Message::PasswordChanged { by } => format!("{} {}", message.kind(), write_ended_by(by)),
+    }
+}
+
+pub(crate) fn read_message(text: &str) -> Option<Message> {
+    let (kind, by) = text.split_once(' ')?;
+    let by = read_ended_by(by)?;
+    let message = Message::PasswordChanged { by };
+    (kind == message.kind()).then_some(message)
 }
 
 /// Short enough to be added to any time there is.

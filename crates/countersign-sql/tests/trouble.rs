@@ -206,6 +206,7 @@ async fn damage_is_told_as_damage() {
     fs::write(place.path(), bytes).unwrap();
     let store = place.open();
     let change = AccountChange {
+        mail: None,
         user: ana.id,
         kind: AccountChangeKind::Active(false),
         ending: EndedAt {

@@ -9,6 +9,7 @@ mod keys;
 mod knowing;
 mod login;
 mod logout;
+mod mail;
 mod password;
 mod powers;
 mod refresh;
@@ -51,6 +52,7 @@ pub use self::authenticate::CurrentUser;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
 pub use self::login::Login;
 pub use self::logout::{LoggedOut, Logout, LogoutScope};
+pub use self::mail::MailReport;
 pub use self::password::ChangePassword;
 pub use self::revocations::RevocationFeed;
 pub use self::takeover::{LegacyCarrier, LegacyCredential};
@@ -200,6 +202,9 @@ pub struct AuthSettings {
     pub throttle: ThrottleSettings,
     /// Which refresh tokens of a Django site are exchanged for sessions; `None`: none.
     pub legacy_tokens: Option<LegacyTokenSettings>,
+    /// Whether people are told by mail what happens to their accounts. Only where somebody delivers it
+    /// ([`Auth::run_mail`]): nothing else empties the queue.
+    pub queue_mail: bool,
 }
 
 impl Default for AuthSettings {
@@ -219,6 +224,7 @@ impl Default for AuthSettings {
             },
             throttle: ThrottleSettings::default(),
             legacy_tokens: None,
+            queue_mail: false,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::attempt::Attempt;
 use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::AuthError;
+use crate::mail::Message;
 use crate::password::{EncodedPassword, Password, PasswordOwner, Verdict};
 use crate::session::EndedBy;
 use crate::store::{EndedAt, PasswordChange, PasswordOutcome};
@@ -80,6 +81,12 @@ impl Auth {
                     at: self.clock.now(),
                     by: EndedBy::User(user.id),
                 },
+                mail: self.mail_to(
+                    user,
+                    Message::PasswordChanged {
+                        by: EndedBy::User(user.id),
+                    },
+                ),
             };
             match self.store.change_password(&changing).await? {
                 PasswordOutcome::Changed(ended) => {

@@ -3,6 +3,7 @@
 use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::{AuthError, StoreError};
+use crate::mail::{Mail, Message};
 use crate::password::{EncodedPassword, Password, PasswordOwner};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
@@ -123,8 +124,9 @@ impl Auth {
         by: EndedBy,
     ) -> Result<User, AuthError> {
         let encoded = self.new_password(password, PasswordOwner::of(user)).await?;
+        let mail = self.mail_to(user, Message::PasswordChanged { by });
         let changed = self
-            .change(user.id, AccountChangeKind::Password(encoded), by)
+            .change(user.id, AccountChangeKind::Password(encoded), by, mail)
             .await?;
         Event::PasswordSet { user: user.id }.tell();
         Ok(changed)
@@ -141,7 +143,7 @@ impl Auth {
         by: EndedBy,
     ) -> Result<User, AuthError> {
         let changed = self
-            .change(user, AccountChangeKind::Active(active), by)
+            .change(user, AccountChangeKind::Active(active), by, None)
             .await?;
         Event::ActiveSet { user, active }.tell();
         Ok(changed)
@@ -162,7 +164,7 @@ impl Auth {
             is_staff,
             is_superuser,
         };
-        let changed = self.change(user, kind, by).await?;
+        let changed = self.change(user, kind, by, None).await?;
         Event::RolesSet {
             user,
             is_staff,
@@ -193,12 +195,18 @@ impl Auth {
         user: UserId,
         kind: AccountChangeKind,
         by: EndedBy,
+        mail: Option<Mail>,
     ) -> Result<User, AuthError> {
         let ending = EndedAt {
             at: self.clock.now(),
             by,
         };
-        let change = AccountChange { user, kind, ending };
+        let change = AccountChange {
+            user,
+            kind,
+            ending,
+            mail,
+        };
         let changed = self.store.change_account(&change).await?;
         let changed = changed.ok_or(AuthError::NoSuchUser)?;
         tell_ended(&changed.ended);

@@ -24,6 +24,7 @@ use super::{
     SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery,
 };
 use crate::clock::SystemRandomness;
+use crate::mail::{ClaimedMail, Mail, MailClaim, MailId, MailOutcome, Message};
 use crate::password::EncodedPassword;
 use crate::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
@@ -81,6 +82,10 @@ macro_rules! store_contract {
             what_is_given_back_is_ones_own
             successes_at_once_leave_nothing_behind
             counters_that_are_forgotten_are_removed
+            a_mail_is_kept_with_the_change_that_it_tells_of
+            of_many_who_claim_at_once_no_two_have_the_same_mail
+            a_claim_that_runs_out_is_somebody_elses
+            mail_is_claimed_in_the_order_in_which_it_is_due
             a_working_store_checks_out
         );
     };
@@ -192,6 +197,7 @@ async fn change(store: &dyn Store, user: &User, kind: AccountChangeKind) {
         user: user.id,
         kind,
         ending: by_service(),
+        mail: None,
     };
     store
         .change_account(&change)
@@ -795,6 +801,7 @@ fn password_change(user: &User, session: &Session) -> PasswordChange {
         verified: password(&user.username),
         new: password("new"),
         ending: by_service(),
+        mail: None,
     }
 }
 
@@ -1142,6 +1149,145 @@ pub async fn a_sweep_goes_on_where_it_stopped(store: Arc<dyn Store>) {
         }
     }
     assert_eq!(steps, [3, 3, 1]);
+}
+
+fn mail_to(user: &User, queued_at: Timestamp) -> Mail {
+    Mail {
+        id: MailId::new(queued_at, &SystemRandomness),
+        recipient: user.email.clone(),
+        username: user.username.clone(),
+        message: Message::PasswordChanged {
+            by: EndedBy::User(user.id),
+        },
+        queued_at,
+    }
+}
+
+/// Keeps a mail, by a change that costs no sessions.
+async fn queue(store: &dyn Store, user: &User, queued_at: Timestamp) -> Mail {
+    let mail = mail_to(user, queued_at);
+    let change = AccountChange {
+        user: user.id,
+        kind: AccountChangeKind::Active(true),
+        ending: by_service(),
+        mail: Some(mail.clone()),
+    };
+    store.change_account(&change).await.unwrap().unwrap();
+    mail
+}
+
+fn claim(now: i64, until: i64, limit: u32) -> MailClaim {
+    MailClaim {
+        now: after(now),
+        until: after(until),
+        limit,
+    }
+}
+
+/// Neither without the other.
+pub async fn a_mail_is_kept_with_the_change_that_it_tells_of(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let here = open(&*store, &ana).await;
+    let all = claim(100, 200, 10);
+    assert_eq!(store.claim_mail(&all).await.unwrap(), []);
+    let changing = PasswordChange {
+        mail: Some(mail_to(&ana, after(60))),
+        ..password_change(&ana, &here)
+    };
+    let outdated = PasswordChange {
+        verified: password("other"),
+        ..changing.clone()
+    };
+    let refused = store.change_password(&outdated).await.unwrap();
+    assert_eq!(refused, PasswordOutcome::Outdated);
+    assert_eq!(store.claim_mail(&all).await.unwrap(), []);
+    let changed = store.change_password(&changing).await.unwrap();
+    assert_eq!(changed, PasswordOutcome::Changed(Vec::new()));
+    let claimed = ClaimedMail {
+        mail: changing.mail.unwrap(),
+        attempts: 1,
+        until: after(200),
+    };
+    assert_eq!(store.claim_mail(&all).await.unwrap(), [claimed]);
+}
+
+/// However many processes there are.
+pub async fn of_many_who_claim_at_once_no_two_have_the_same_mail(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let mut queued = Vec::new();
+    for second in 0..24 {
+        queued.push(queue(&*store, &ana, after(second)).await.id);
+    }
+    let mut claiming = JoinSet::new();
+    for _ in 0..6 {
+        let store = Arc::clone(&store);
+        claiming.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claimed = store.claim_mail(&claim(100, 1_000, 3)).await.unwrap();
+                if claimed.is_empty() {
+                    return mine;
+                }
+                assert!(claimed.len() <= 3);
+                mine.extend(claimed.iter().map(|claimed| claimed.mail.id));
+            }
+        });
+    }
+    let mut claimed: Vec<_> = claiming.join_all().await.into_iter().flatten().collect();
+    claimed.sort_unstable();
+    queued.sort_unstable();
+    assert_eq!(claimed, queued);
+}
+
+/// Whoever died with it need not be waited for, and whoever comes late settles nothing.
+pub async fn a_claim_that_runs_out_is_somebody_elses(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    queue(&*store, &ana, after(0)).await;
+    let first = store.claim_mail(&claim(10, 20, 10)).await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert_eq!(store.claim_mail(&claim(19, 40, 10)).await.unwrap(), []);
+    let second = store.claim_mail(&claim(20, 30, 10)).await.unwrap();
+    assert_eq!((second.len(), second[0].attempts), (1, 2));
+    for outcome in [MailOutcome::Done, MailOutcome::Later(after(5))] {
+        assert!(!store.settle_mail(&first[0], outcome).await.unwrap());
+    }
+    assert!(
+        store
+            .settle_mail(&second[0], MailOutcome::Done)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .settle_mail(&second[0], MailOutcome::Done)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        store.claim_mail(&claim(1_000, 2_000, 10)).await.unwrap(),
+        []
+    );
+}
+
+/// And not before.
+pub async fn mail_is_claimed_in_the_order_in_which_it_is_due(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let (late, early) = (
+        queue(&*store, &ana, after(7)).await,
+        queue(&*store, &ana, after(5)).await,
+    );
+    let claimed = async |now: i64, limit| {
+        let claim = claim(now, 100, limit);
+        store.claim_mail(&claim).await.unwrap()
+    };
+    assert_eq!(claimed(4, 10).await, []);
+    let first = claimed(8, 1).await;
+    assert_eq!(first[0].mail, early);
+    let later = MailOutcome::Later(after(9));
+    assert!(store.settle_mail(&first[0], later).await.unwrap());
+    assert_eq!(claimed(8, 10).await[0].mail, late);
+    let again = claimed(9, 10).await;
+    assert_eq!((&again[0].mail, again[0].attempts), (&early, 2));
 }
 
 /// Readiness, when all is well.

@@ -14,6 +14,7 @@ use super::{
     Watchers,
 };
 use crate::error::StoreError;
+use crate::mail::{ClaimedMail, Mail, MailClaim, MailId, MailOutcome};
 use crate::password::EncodedPassword;
 use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use crate::throttle::{
@@ -36,6 +37,14 @@ struct Tables {
     keys: Vec<SealedSigningKey>,
     upkeep_until: Option<Timestamp>,
     throttles: BTreeMap<ThrottleKey, Counter>,
+    outbox: BTreeMap<MailId, Queued>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    mail: Mail,
+    due_at: Timestamp,
+    attempts: u32,
 }
 
 impl MemoryStore {
@@ -64,6 +73,17 @@ impl Tables {
             user: session.user_id,
             end,
         })
+    }
+
+    fn queue(&mut self, mail: Option<&Mail>) {
+        if let Some(mail) = mail {
+            let queued = Queued {
+                mail: mail.clone(),
+                due_at: mail.queued_at,
+                attempts: 0,
+            };
+            self.outbox.insert(mail.id, queued);
+        }
     }
 
     fn live_of(&self, user: UserId) -> impl Iterator<Item = &Session> {
@@ -226,6 +246,7 @@ impl Store for MemoryStore {
         let user = user.clone();
         let ended = reason.map(|reason| change.ending.because(reason));
         let ended = ended.map_or(Vec::new(), |end| tables.end_all(user.id, None, end));
+        tables.queue(change.mail.as_ref());
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(user.id));
@@ -250,6 +271,7 @@ impl Store for MemoryStore {
         *password = change.new.clone();
         let end = change.ending.because(EndReason::PasswordChanged);
         let ended = tables.end_all(change.user, Some(change.session), end);
+        tables.queue(change.mail.as_ref());
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(change.user));
@@ -444,6 +466,49 @@ impl Store for MemoryStore {
             tables.upkeep_until = Some(until);
         }
         Ok(!is_taken)
+    }
+
+    async fn claim_mail(&self, claim: &MailClaim) -> Result<Vec<ClaimedMail>, StoreError> {
+        let mut tables = self.tables();
+        let mut due: Vec<_> = tables
+            .outbox
+            .values_mut()
+            .filter(|queued| queued.due_at <= claim.now)
+            .collect();
+        due.sort_by_key(|queued| (queued.due_at, queued.mail.id));
+        let claimed = due.into_iter().take(claim.limit as usize).map(|queued| {
+            queued.due_at = claim.until;
+            queued.attempts += 1;
+            ClaimedMail {
+                mail: queued.mail.clone(),
+                attempts: queued.attempts,
+                until: claim.until,
+            }
+        });
+        Ok(claimed.collect())
+    }
+
+    async fn settle_mail(
+        &self,
+        claimed: &ClaimedMail,
+        outcome: MailOutcome,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let id = claimed.mail.id;
+        let Some(queued) = tables
+            .outbox
+            .get_mut(&id)
+            .filter(|queued| queued.due_at == claimed.until && queued.attempts == claimed.attempts)
+        else {
+            return Ok(false);
+        };
+        match outcome {
+            MailOutcome::Later(due_at) => queued.due_at = due_at,
+            MailOutcome::Done => {
+                tables.outbox.remove(&id);
+            }
+        }
+        Ok(true)
     }
 
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::error::StoreError;
+use crate::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
 use crate::password::EncodedPassword;
 use crate::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
@@ -145,6 +146,17 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the turn of doing upkeep until an instant. False: another process has it now.
     async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
 
+    /// Claims mails that are due: until `claim.until` nobody else is given them.
+    async fn claim_mail(&self, claim: &MailClaim) -> Result<Vec<ClaimedMail>, StoreError>;
+
+    /// Notes what has become of a claimed mail. False: the claim has run out and somebody else has the
+    /// mail, or had it and settled it; nothing is changed.
+    async fn settle_mail(
+        &self,
+        claimed: &ClaimedMail,
+        outcome: MailOutcome,
+    ) -> Result<bool, StoreError>;
+
     /// Looks at the next few sessions by id: ends those past their limits, and removes those that
     /// ended long ago.
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError>;
@@ -231,6 +243,8 @@ pub struct AccountChange {
     pub kind: AccountChangeKind,
     /// When and by whom.
     pub ending: EndedAt,
+    /// Who is told of it, kept in the same transaction.
+    pub mail: Option<Mail>,
 }
 
 /// What changes about an account.
@@ -289,6 +303,8 @@ pub struct PasswordChange {
     pub new: EncodedPassword,
     /// When and by whom.
     pub ending: EndedAt,
+    /// Who is told of it, kept in the same transaction.
+    pub mail: Option<Mail>,
 }
 
 /// What became of a [`PasswordChange`].

@@ -200,6 +200,8 @@ impl Settings {
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
             legacy_tokens,
+            // Nothing here delivers mail yet.
+            queue_mail: false,
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),

@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Truth,
     Text,
     Bytes,
-    /// A session's id.
+    /// The id of a session or a mail.
     Id,
     /// Django's dates and times; ours are numbers.
     Date,
@@ -41,7 +41,7 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 }
 
 /// Every table that moves, in this order. What another column or table needs stands here.
-pub(crate) const TABLES: [Table; 3] = [
+pub(crate) const TABLES: [Table; 4] = [
     Table {
         name: "auth_user",
         called: "users",
@@ -91,6 +91,20 @@ pub(crate) const TABLES: [Table; 3] = [
             column("state_since", Kind::Number),
         ],
         is_numbered: true,
+    },
+    Table {
+        name: "countersign_outbox",
+        called: "mails",
+        columns: &[
+            column("id", Kind::Id),
+            column("recipient", Kind::Text),
+            column("username", Kind::Text),
+            column("message", Kind::Text),
+            column("queued_at", Kind::Number),
+            column("due_at", Kind::Number),
+            column("attempts", Kind::Number),
+        ],
+        is_numbered: false,
     },
 ];
 

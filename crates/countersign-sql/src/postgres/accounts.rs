@@ -17,6 +17,7 @@ use super::changes::{said_ended, said_user_changed, told};
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
+use super::mail;
 use super::rows::{self, ended_columns, user_columns};
 use super::sessions;
 use super::writer::Done;
@@ -227,6 +228,7 @@ pub(super) async fn change_account(
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
     }
+    mail::queue(link, change.mail.as_ref()).await?;
     let Done { outcome, changes } = changing.commit(link, user.id, change.ending).await?;
     Ok(Done {
         outcome: Some(AccountChanged {
@@ -267,6 +269,7 @@ pub(super) async fn change_password(
         spared: Some(change.session),
         ..Changing::default()
     };
+    mail::queue(link, change.mail.as_ref()).await?;
     let Done { outcome, changes } = changing.commit(link, change.user, change.ending).await?;
     Ok(Done {
         outcome: PasswordOutcome::Changed(outcome),

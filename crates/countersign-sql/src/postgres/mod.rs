@@ -15,6 +15,7 @@ mod feed;
 mod instant;
 mod keys;
 mod link;
+mod mail;
 mod moving;
 mod origins;
 mod readers;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::clock::{Clock, SystemRandomness};
 use countersign_core::error::StoreError;
+use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
@@ -441,6 +443,24 @@ impl Store for PostgresStore {
         self.writer
             .write((now, until), |link, (now, until)| {
                 Box::pin(schema::take_upkeep_turn(link, *now, *until))
+            })
+            .await
+    }
+
+    async fn claim_mail(&self, claim: &MailClaim) -> Result<Vec<ClaimedMail>, StoreError> {
+        self.writer
+            .write(*claim, |link, claim| Box::pin(mail::claim(link, claim)))
+            .await
+    }
+
+    async fn settle_mail(
+        &self,
+        claimed: &ClaimedMail,
+        outcome: MailOutcome,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .write((claimed.clone(), outcome), |link, (claimed, outcome)| {
+                Box::pin(mail::settle(link, claimed, *outcome))
             })
             .await
     }

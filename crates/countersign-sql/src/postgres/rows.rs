@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use countersign_core::mail::{ClaimedMail, Mail, MailId};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId,
@@ -178,6 +179,32 @@ pub(super) fn counter(row: &Row) -> Result<(ThrottleKey, Counter), Failure> {
         last_at: fields.parsed("last_at", instant)?,
     };
     Ok((key, counter))
+}
+
+/// The columns that [`claimed_mail`] reads, from a table named `countersign_outbox`.
+macro_rules! claimed_mail_columns {
+    () => {
+        "countersign_outbox.id, countersign_outbox.recipient, countersign_outbox.username, \
+         countersign_outbox.message, countersign_outbox.queued_at, countersign_outbox.attempts, \
+         countersign_outbox.due_at"
+    };
+}
+pub(super) use claimed_mail_columns;
+
+/// A mail, as it is claimed.
+pub(super) fn claimed_mail(row: &Row) -> Result<ClaimedMail, Failure> {
+    let mut fields = Fields::new(row, "countersign_outbox", 0);
+    Ok(ClaimedMail {
+        mail: Mail {
+            id: MailId(fields.get("id")?),
+            recipient: fields.get("recipient")?,
+            username: fields.get("username")?,
+            message: fields.parsed("message", words::read_message)?,
+            queued_at: fields.parsed("queued_at", instant)?,
+        },
+        attempts: fields.parsed("attempts", |number: i64| u32::try_from(number).ok())?,
+        until: fields.parsed("due_at", instant)?,
+    })
 }
 
 /// What other nodes are told in words, as [`changes`](super::changes) writes them. What only a later

@@ -15,10 +15,11 @@ use super::writer::Done;
 use crate::versions::SchemaVersions;
 
 /// The migrations in order. The first makes schema version 1.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_session_ends.sql"),
     include_str!("migrations/0003_throttle.sql"),
+    include_str!("migrations/0004_outbox.sql"),
 ];
 
 /// The version that this program needs.

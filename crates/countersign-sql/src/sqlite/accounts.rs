@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 
 use super::failure::Failure;
 use super::writer::Transition;
-use super::{datetime, rows, sessions, users};
+use super::{datetime, mail, rows, sessions, users};
 
 /// Opens a session, if the account still is as it was when the password was checked.
 pub(super) fn open(
@@ -97,6 +97,7 @@ pub(super) fn change_account(
         }
         None => Vec::new(),
     };
+    mail::queue(transition.connection, change.mail.as_ref())?;
     transition.tell(Change::UserChanged(user.id))?;
     Ok(Some(AccountChanged { user, ended }))
 }
@@ -115,6 +116,7 @@ pub(super) fn change_password(
     users::write_password(transition.connection, change.user, &change.new)?;
     let end = change.ending.because(EndReason::PasswordChanged);
     let ended = sessions::end_all(transition, change.user, Some(change.session), end)?;
+    mail::queue(transition.connection, change.mail.as_ref())?;
     transition.tell(Change::UserChanged(change.user))?;
     Ok(PasswordOutcome::Changed(ended))
 }

@@ -12,6 +12,7 @@ mod failure;
 mod feed;
 mod file;
 mod keys;
+mod mail;
 mod moved;
 mod moving;
 mod readers;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_core::error::StoreError;
+use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
@@ -377,6 +379,24 @@ impl Store for SqliteStore {
     async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
         self.writer
             .write(move |transition| schema::take_upkeep_turn(transition.connection, now, until))
+            .await
+    }
+
+    async fn claim_mail(&self, claim: &MailClaim) -> Result<Vec<ClaimedMail>, StoreError> {
+        let claim = *claim;
+        self.writer
+            .write(move |transition| mail::claim(transition.connection, &claim))
+            .await
+    }
+
+    async fn settle_mail(
+        &self,
+        claimed: &ClaimedMail,
+        outcome: MailOutcome,
+    ) -> Result<bool, StoreError> {
+        let claimed = claimed.clone();
+        self.writer
+            .write(move |transition| mail::settle(transition.connection, &claimed, outcome))
             .await
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use countersign_core::mail::{ClaimedMail, Mail, MailId};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
     EndReason, EndedSession, Generation, Session, SessionEnd, SessionId,
@@ -140,6 +141,34 @@ pub(super) fn counter(row: &Row<'_>) -> Result<Counter, Failure> {
     Ok(Counter {
         drained_at: fields.milliseconds("drained_at")?,
         last_at: fields.milliseconds("last_at")?,
+    })
+}
+
+/// The columns that [`claimed_mail`] reads, from a table named `countersign_outbox`.
+macro_rules! claimed_mail_columns {
+    () => {
+        "countersign_outbox.id, countersign_outbox.recipient, countersign_outbox.username, \
+         countersign_outbox.message, countersign_outbox.queued_at, countersign_outbox.attempts, \
+         countersign_outbox.due_at"
+    };
+}
+pub(super) use claimed_mail_columns;
+
+/// A mail, as it is claimed.
+pub(super) fn claimed_mail(row: &Row<'_>) -> Result<ClaimedMail, Failure> {
+    let mut fields = Fields::new(row, "countersign_outbox", 0);
+    Ok(ClaimedMail {
+        mail: Mail {
+            id: MailId(fields.session_id("id")?.0),
+            recipient: fields.text("recipient")?.to_owned(),
+            username: fields.text("username")?.to_owned(),
+            message: fields.parsed("message", Fields::text, words::read_message)?,
+            queued_at: fields.milliseconds("queued_at")?,
+        },
+        attempts: fields.parsed("attempts", Fields::integer, |number| {
+            u32::try_from(number).ok()
+        })?,
+        until: fields.milliseconds("due_at")?,
     })
 }
 

@@ -152,6 +152,7 @@ async fn what_another_program_does_to_users_is_noticed() {
 
 fn deactivation(user: &User) -> AccountChange {
     AccountChange {
+        mail: None,
         user: user.id,
         kind: AccountChangeKind::Active(false),
         ending: EndedAt {
@@ -185,6 +186,7 @@ async fn no_login_slips_through_a_deactivation() {
     let (ana, _) = signed_in_ana(&*one).await;
     for round in 0..40 {
         let activation = AccountChange {
+            mail: None,
             kind: AccountChangeKind::Active(true),
             ..deactivation(&ana)
         };

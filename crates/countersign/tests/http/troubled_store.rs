@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use countersign::core::error::StoreError;
+use countersign::core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
     AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome,
@@ -299,6 +300,20 @@ impl Store for TroubledStore {
     async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
         self.write().await?;
         self.inner.take_upkeep_turn(now, until).await
+    }
+
+    async fn claim_mail(&self, claim: &MailClaim) -> Result<Vec<ClaimedMail>, StoreError> {
+        self.write().await?;
+        self.inner.claim_mail(claim).await
+    }
+
+    async fn settle_mail(
+        &self,
+        claimed: &ClaimedMail,
+        outcome: MailOutcome,
+    ) -> Result<bool, StoreError> {
+        self.write().await?;
+        self.inner.settle_mail(claimed, outcome).await
     }
 
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {

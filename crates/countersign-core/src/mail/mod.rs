@@ -1,0 +1,123 @@
+//! What people are told by mail.
+//!
+//! A transition that somebody must hear of carries the [`Mail`] and the store keeps it in the same
+//! transaction, so that neither happens without the other. Later one process at a time claims it, hands
+//! it to a [`MailTransport`], and settles it ([`Auth::deliver_mail`](crate::auth::Auth::deliver_mail)).
+//! Whoever dies in between loses the claim when it runs out, and another delivers the mail once more: at
+//! least once, with the same [`MailId`], by which mailboxes know it again.
+
+pub mod schedule;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::clock::Randomness;
+use crate::session::EndedBy;
+
+/// A mail's name, the same however often it is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailId(pub Uuid);
+
+impl MailId {
+    /// A new name, from the time and 74 random bits.
+    pub fn new(now: Timestamp, randomness: &dyn Randomness) -> Self {
+        let mut random = [0; 10];
+        randomness.fill(&mut random);
+        let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+    }
+}
+
+impl fmt::Display for MailId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(formatter)
+    }
+}
+
+/// What a mail says, and what it needs to say it. No token and no password is among it: a queue is read
+/// by whoever reads the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// The password was changed.
+    PasswordChanged {
+        /// By whom: the user, or somebody for the user.
+        by: EndedBy,
+    },
+}
+
+impl Message {
+    /// The stable word for its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::PasswordChanged { .. } => "password_changed",
+        }
+    }
+}
+
+/// A mail to somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// Its name.
+    pub id: MailId,
+    /// The address that the user had then.
+    pub recipient: String,
+    /// The user's name, to be greeted by.
+    pub username: String,
+    /// What it says.
+    pub message: Message,
+    /// When what it tells of happened.
+    pub queued_at: Timestamp,
+}
+
+/// A mail that is this process's to deliver, until the claim runs out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedMail {
+    /// The mail.
+    pub mail: Mail,
+    /// How often it has been claimed, this time included.
+    pub attempts: u32,
+    /// When the claim runs out; also proves, when it is settled, that it had not.
+    pub until: Timestamp,
+}
+
+/// Which mails to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailClaim {
+    /// Those that are due by now.
+    pub now: Timestamp,
+    /// Until when they are nobody else's.
+    pub until: Timestamp,
+    /// At most this many, those that have been due longest.
+    pub limit: u32,
+}
+
+/// What has become of a claimed mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailOutcome {
+    /// It was delivered, or nobody will: it is forgotten.
+    Done,
+    /// It is due again at this time.
+    Later(Timestamp),
+}
+
+/// Why a mail was not delivered, in words for the log that quote neither the mail nor a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeliveryFailure {
+    /// Trying again may help.
+    #[error("{0}")]
+    Temporary(String),
+    /// Trying again does not help.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// A way to people's mailboxes.
+#[async_trait]
+pub trait MailTransport: Send + Sync {
+    /// Delivers a mail, under its [`MailId`].
+    async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure>;
+}
