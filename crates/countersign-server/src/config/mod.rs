@@ -8,6 +8,7 @@ mod cookies;
 mod cors;
 mod csrf;
 mod database;
+mod django;
 mod durations;
 mod file_mode;
 mod http_token;
@@ -42,6 +43,7 @@ use self::cors::CorsSection;
 use self::csrf::CsrfSection;
 use self::database::DatabaseSection;
 pub(crate) use self::database::DatabaseSettings;
+use self::django::DjangoSection;
 use self::layers::Layers;
 pub(crate) use self::layers::{Inputs, Override, Source};
 use self::log::LogSection;
@@ -73,6 +75,7 @@ pub(crate) struct RawSettings {
     cors: CorsSection,
     csrf: CsrfSection,
     password: PasswordSection,
+    django: DjangoSection,
     log: LogSection,
 }
 
@@ -167,7 +170,7 @@ impl Settings {
         warnings: &mut Vec<String>,
     ) -> Self {
         let server = raw.server.check(problems);
-        let database = raw.database.check(problems);
+        let database = raw.database.check(raw.django.check(problems), problems);
         if matches!(layers.source("database.url"), Source::CommandLine(_)) {
             raw.database.refuse_password(problems);
         }

@@ -11,3 +11,4 @@ mod privacy;
 mod schema;
 mod server;
 mod trouble;
+mod user_models;

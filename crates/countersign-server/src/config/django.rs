@@ -1,0 +1,106 @@
+//! `[django]`: the site whose users these are.
+
+use countersign_sql::{UserColumn, UserTable};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::problems::Problems;
+
+/// The Django site whose users these are. Nothing need be set for one that uses `auth_user`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DjangoSection {
+    /// The table of users: that of the site's own user model (`AUTH_USER_MODEL`), if it has one, like
+    /// `accounts_user`. Made if it is `auth_user` and there is none. Default: `auth_user`.
+    user_table: String,
+    /// When a user's `last_login` is written: at each `login`, as Django does it, or `never`.
+    /// Default: `login`.
+    last_login: String,
+    columns: ColumnsSection,
+}
+
+/// The columns of the users table, where they have other names than in `auth_user`. `id`, `password`,
+/// `username` and `is_active` there must be; of the others, a table without one has no names, no e-mail
+/// addresses, no staff and no superusers. Default of each: its own name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ColumnsSection {
+    /// The user's number, an integer.
+    id: Option<String>,
+    /// The stored password.
+    password: Option<String>,
+    /// What users sign in with (`USERNAME_FIELD`), and no two of them share; often `email`.
+    username: Option<String>,
+    /// The e-mail address.
+    email: Option<String>,
+    /// The given name.
+    first_name: Option<String>,
+    /// The family name.
+    last_name: Option<String>,
+    /// Whether the user may sign in.
+    is_active: Option<String>,
+    /// Whether the user may enter the admin site.
+    is_staff: Option<String>,
+    /// Whether the user has every permission.
+    is_superuser: Option<String>,
+    /// The last sign-in.
+    last_login: Option<String>,
+    /// When the user was made.
+    date_joined: Option<String>,
+}
+
+impl Default for DjangoSection {
+    fn default() -> Self {
+        Self {
+            user_table: UserTable::default().name().to_owned(),
+            last_login: "login".to_owned(),
+            columns: ColumnsSection::default(),
+        }
+    }
+}
+
+impl ColumnsSection {
+    fn get(&self, column: UserColumn) -> Option<&str> {
+        let name = match column {
+            UserColumn::Id => &self.id,
+            UserColumn::Password => &self.password,
+            UserColumn::Username => &self.username,
+            UserColumn::Email => &self.email,
+            UserColumn::FirstName => &self.first_name,
+            UserColumn::LastName => &self.last_name,
+            UserColumn::IsActive => &self.is_active,
+            UserColumn::IsStaff => &self.is_staff,
+            UserColumn::IsSuperuser => &self.is_superuser,
+            UserColumn::LastLogin => &self.last_login,
+            UserColumn::DateJoined => &self.date_joined,
+        };
+        name.as_deref()
+    }
+}
+
+impl DjangoSection {
+    pub(crate) fn check(&self, problems: &mut Problems) -> UserTable {
+        let table = UserTable::named(&self.user_table).map_err(|error| error.to_string());
+        let mut table = problems.keep("django.user_table", table, UserTable::default());
+        for column in UserColumn::ALL {
+            let Some(name) = self.columns.get(column) else {
+                continue;
+            };
+            match table.clone().column(column, name) {
+                Ok(with_it) => table = with_it,
+                Err(error) => {
+                    let key = format!("django.columns.{}", column.name());
+                    problems.add(&key, error.to_string());
+                }
+            }
+        }
+        match self.last_login.as_str() {
+            "login" => table,
+            "never" => table.notes_logins(false),
+            _ => {
+                problems.add("django.last_login", "write login or never");
+                table
+            }
+        }
+    }
+}
