@@ -25,5 +25,6 @@ pub mod rotation;
 pub mod secrets;
 pub mod session;
 pub mod store;
+pub mod survey;
 pub mod user;
 pub mod validation;

@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Bring the database to the version that this program needs
     Migrate(Migrate),
+    /// Look at the users of a Django site, and take them over where they stand
+    #[command(subcommand)]
+    Django(Django),
     /// Show, check and explain the settings
     #[command(subcommand)]
     Config(Config),
@@ -264,6 +267,24 @@ pub(crate) struct Migrate {
     /// Change nothing; fail if there is something to do
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Django {
+    /// Change nothing; tell what is there, what will not work and why; fail if something will not
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check, make Countersign's own tables beside the users, and print the way back
+    ///
+    /// Nothing that is there is changed. Can be run again.
+    Adopt {
+        /// Change nothing; print the SQL that removes Countersign's tables
+        #[arg(long)]
+        way_back: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

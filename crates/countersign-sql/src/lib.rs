@@ -16,9 +16,11 @@
 mod postgres;
 mod site;
 mod sqlite;
+mod user_table;
 mod versions;
 mod words;
 
 pub use postgres::{AddressError, PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use user_table::{NameError, TableFacts, UserColumn, UserTable};
 pub use versions::{Migrations, SchemaVersions};

@@ -6,6 +6,7 @@
 )]
 
 mod crash;
+mod django;
 mod first_start;
 mod harness;
 mod help;
