@@ -27,6 +27,7 @@ pub mod rotation;
 pub mod secrets;
 pub mod session;
 pub mod store;
+pub mod survey;
 pub mod throttle;
 pub mod user;
 pub mod validation;

@@ -90,6 +90,9 @@ pub(crate) enum Command {
     /// answers 503; afterwards it is closed. What is not named is the database of the settings: a URL
     /// with a password belongs there.
     Migrate(Migrate),
+    /// Look at the users of a Django site, and take them over where they stand
+    #[command(subcommand)]
+    Django(Django),
     /// Show, check and explain the settings
     #[command(subcommand)]
     Config(Config),
@@ -282,6 +285,24 @@ pub(crate) struct Migrate {
     /// Print JSON of what has moved
     #[arg(long, conflicts_with_all = ["check", "reopen"])]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Django {
+    /// Change nothing; tell what is there, what will not work and why; fail if something will not
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check, make Countersign's own tables beside the users, and print the way back
+    ///
+    /// Nothing that is there is changed. Can be run again.
+    Adopt {
+        /// Change nothing; print the SQL that removes Countersign's tables
+        #[arg(long)]
+        way_back: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,10 +17,12 @@ mod moving;
 mod postgres;
 mod site;
 mod sqlite;
+mod user_table;
 mod versions;
 mod words;
 
 pub use moving::{LeftBehind, MoveError, Moved, MovedTable, UnfitValue, move_to_postgres, reopen};
 pub use postgres::{AddressError, PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use user_table::{NameError, TableFacts, UserColumn, UserTable};
 pub use versions::{Migrations, SchemaVersions};

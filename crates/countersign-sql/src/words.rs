@@ -69,3 +69,12 @@ pub(crate) fn containing(search: &str) -> Option<String> {
     pattern.push('%');
     Some(pattern)
 }
+
+/// The tables of Django's own that refer to users, by the name of the users table.
+pub(crate) fn djangos_tables(users: &str) -> [String; 3] {
+    [
+        format!("{users}_groups"),
+        format!("{users}_user_permissions"),
+        "django_admin_log".to_owned(),
+    ]
+}

@@ -234,3 +234,44 @@ impl From<Overloaded> for AuthError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::auth::{Auth, AuthSettings};
+    use crate::clock::{Clock as _, SystemClock, SystemRandomness};
+    use crate::password::{EncodedPassword, HashingSettings};
+    use crate::secrets::RootSecret;
+    use crate::store::{MemoryStore, Store as _};
+    use crate::user::{Email, NewUser, Username};
+
+    async fn service_with_a_user_of(password: EncodedPassword) -> Auth {
+        let store = Arc::new(MemoryStore::default());
+        let user = NewUser {
+            username: Username::parse("ana").unwrap(),
+            email: Email::default(),
+            password,
+            is_staff: false,
+            is_superuser: false,
+            date_joined: SystemClock.now(),
+        };
+        store.create_user(&user).await.unwrap();
+        let settings = AuthSettings {
+            hashing: HashingSettings::CHEAP,
+            ..AuthSettings::default()
+        };
+        let secret = RootSecret::generate(&SystemRandomness);
+        Auth::start(store, &secret, settings).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn refusals_are_held_back_from_the_start_where_django_stored_passwords() {
+        let djangos = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let auth = service_with_a_user_of(EncodedPassword::new(djangos)).await;
+        assert!(auth.passwords.floor() > Duration::ZERO);
+        let auth = service_with_a_user_of(EncodedPassword::unusable()).await;
+        assert_eq!(auth.passwords.floor(), Duration::ZERO);
+    }
+}

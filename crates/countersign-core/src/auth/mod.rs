@@ -35,7 +35,7 @@ use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
 use crate::known::{self, Known};
-use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy};
+use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy, WriteAs};
 use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
 };
@@ -218,6 +218,7 @@ impl Default for AuthSettings {
             keep_ended_sessions: Duration::from_hours(30 * 24),
             passwords: PasswordPolicy::default(),
             hashing: HashingSettings {
+                write_as: WriteAs::Argon2,
                 cost: Argon2Cost::default(),
                 threads,
                 queue: 32 * threads,
@@ -272,6 +273,10 @@ pub struct Auth {
 
 /// How many verified access tokens are remembered: about 1 KiB each.
 const VERIFIED_TOKENS_REMEMBERED: usize = 4_096;
+
+/// How many stored passwords are looked at from either end of the users, for how they are encoded:
+/// those of the oldest users and of the newest.
+const PASSWORDS_SAMPLED: u32 = 250;
 
 impl Auth {
     /// Opens the service over a store, and makes the first signing key if there is none.
@@ -330,7 +335,11 @@ impl Auth {
         let watcher: Arc<dyn Watcher> = known.clone();
         store.watch(&watcher);
         let auth = Self {
-            passwords: PasswordHasher::start(settings.hashing, Arc::clone(&randomness)),
+            passwords: PasswordHasher::start(
+                settings.hashing,
+                Arc::clone(&clock),
+                Arc::clone(&randomness),
+            ),
             refresh_tokens: RefreshTokens::new(&roots, &tokens.issuer),
             legacy_tokens: open_legacy_tokens(&settings, clock.now()),
             csrf: CsrfKey::derive(&roots),
@@ -351,6 +360,8 @@ impl Auth {
             randomness,
         };
         auth.catch_up().await?;
+        let stored = auth.store.sample_passwords(PASSWORDS_SAMPLED).await?;
+        auth.passwords.learn(&stored);
         Ok(auth)
     }
 

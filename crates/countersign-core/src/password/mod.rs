@@ -1,37 +1,35 @@
-//! Passwords: hashed with Argon2id (RFC 9106) on a bounded pool, stored in Django's encoding.
+//! Passwords: hashed with Argon2id (RFC 9106) on a bounded pool, stored in Django's encoding; those that
+//! Django stored before, in whichever of its encodings, are verified and brought up to date.
 //!
 //! A hash takes about 20 ms of one core and 19 MiB. So that logins never starve other requests, all
 //! hashing happens on a few threads of its own, each of which keeps its memory from one hash to the
 //! next; beyond a bounded queue the answer is [`Overloaded`].
 
 mod django;
+mod pace;
 mod policy;
+mod pool;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
-use argon2::{Algorithm, Argon2, Block, Version};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::clock::Randomness;
+use crate::clock::{Clock, Randomness};
 use crate::validation::{FieldError, ValidationError};
 
-use self::django::Argon2Hash;
-pub use self::django::{Argon2Cost, EncodedPassword};
+pub use self::django::{Argon2Cost, EncodedPassword, Encoding};
+use self::django::{Argon2Memory, HASH_BYTES, NewHash, SALT_BYTES, StoredHash};
+use self::pace::Pace;
 pub use self::policy::{PasswordOwner, PasswordPolicy};
+use self::pool::{Full, Job, Pool};
 
 /// The most bytes a password may have. More is refused before any hashing.
 pub const MAX_PASSWORD_BYTES: usize = 4_096;
-
-const SALT_BYTES: usize = 16;
-const HASH_BYTES: usize = 32;
 
 /// A password as someone typed it, exactly as received. `Debug` shows nothing; the memory is wiped.
 #[derive(Clone)]
@@ -62,6 +60,10 @@ impl Password {
     fn expose(&self) -> &str {
         &self.0
     }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 impl fmt::Debug for Password {
@@ -89,10 +91,33 @@ pub struct Overloaded {
     pub retry_after: Duration,
 }
 
+/// How new passwords are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAs {
+    /// As `argon2`: Argon2id at the cost of the settings.
+    Argon2,
+    /// As `pbkdf2_sha256`, for sites whose Django has no argon2 installed.
+    Pbkdf2Sha256 {
+        /// How often the hash function is applied; at least [`Self::LEAST_ITERATIONS`].
+        iterations: u32,
+    },
+}
+
+impl WriteAs {
+    /// The least that OWASP's password storage cheat sheet accepts for PBKDF2 with SHA-256.
+    pub const LEAST_ITERATIONS: u32 = 600_000;
+    /// The default of Django 6.1, the newest there is.
+    pub const DJANGOS_ITERATIONS: u32 = 1_500_000;
+    /// The most that is verified, and so the most that may be written.
+    pub const MOST_ITERATIONS: u32 = django::MOST_ITERATIONS;
+}
+
 /// How much hashing is done at a time, and what one hash costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashingSettings {
-    /// What new hashes cost.
+    /// How new passwords are encoded.
+    pub write_as: WriteAs,
+    /// What new Argon2id hashes cost.
     pub cost: Argon2Cost,
     /// How many hashes are computed at once.
     pub threads: usize,
@@ -104,6 +129,7 @@ impl HashingSettings {
     /// The least that works, for tests that are about something else.
     #[cfg(any(test, feature = "testing"))]
     pub const CHEAP: Self = Self {
+        write_as: WriteAs::Argon2,
         cost: Argon2Cost {
             memory_kib: 8,
             passes: 1,
@@ -114,46 +140,72 @@ impl HashingSettings {
     };
 }
 
-/// The pool that hashes and checks passwords. Dropping it ends its threads.
+/// Hashes and checks passwords. Dropping it ends its threads.
 pub struct PasswordHasher {
-    queue: Arc<Queue>,
-    cost: Argon2Cost,
-    queue_length: usize,
-    dummy: EncodedPassword,
+    pool: Pool,
+    settings: HashingSettings,
+    dummy: StoredHash,
+    pace: Arc<Pace>,
+    clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
+}
+
+/// Whether it was the password, and the uptime at which a thread began to find out.
+struct Checked {
+    verdict: Verdict,
+    began: Duration,
 }
 
 impl PasswordHasher {
     /// Starts the threads. They take memory at their first hash.
-    pub fn start(settings: HashingSettings, randomness: Arc<dyn Randomness>) -> Self {
-        let queue = Arc::new(Queue::default());
-        for index in 0..settings.threads.max(1) {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new()
-                .name(format!("password-{index}"))
-                .spawn(move || Worker { memory: Vec::new() }.run(&queue))
-                .expect("the system has room for the hashing threads at start");
-        }
-        // Nothing hashes to random bytes: checking against this costs what checking a real one
-        // does, and never succeeds.
-        let dummy = Argon2Hash {
-            algorithm: Algorithm::Argon2id,
-            cost: settings.cost,
-            salt: random(&*randomness, SALT_BYTES),
-            hash: Zeroizing::new(random(&*randomness, HASH_BYTES)),
-        }
-        .encode();
+    pub fn start(
+        settings: HashingSettings,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+    ) -> Self {
+        let new = NewHash::new(&settings, random::<SALT_BYTES>(&*randomness).to_vec());
+        let dummy = new.dummy(random::<HASH_BYTES>(&*randomness));
         Self {
-            queue,
-            cost: settings.cost,
-            queue_length: settings.queue,
+            pool: Pool::start(settings.threads, &Argon2Memory::keeping(settings.cost)),
+            pace: Arc::new(Pace::new(dummy.cost())),
+            settings,
             dummy,
+            clock,
             randomness,
         }
     }
 
-    /// Checks a password against a stored one, or, where there is none, against a dummy that takes
-    /// as long and never matches.
+    /// Measures how long checking takes for each encoding among these stored passwords, on the hashing
+    /// threads and without being waited for. Until that is known, [`Verdict::Wrong`] takes as long as
+    /// it ever may.
+    pub fn learn(&self, stored: &[EncodedPassword]) {
+        let stored: Vec<_> = stored.iter().filter_map(StoredHash::parse).collect();
+        let costs = stored.iter().map(|stored| (stored.cost(), stored));
+        let mut to_measure = self.pace.to_measure(costs);
+        if to_measure.is_empty() {
+            return;
+        }
+        to_measure.insert(self.dummy.cost(), &self.dummy);
+        for cost in to_measure.keys() {
+            self.pace.expect(*cost);
+        }
+        // Nobody's, so it does not matter what comes of it.
+        let password = random::<SALT_BYTES>(&*self.randomness);
+        for stored in to_measure.into_values() {
+            let stored = stored.clone();
+            let (pace, clock) = (Arc::clone(&self.pace), Arc::clone(&self.clock));
+            let measuring: Job = Box::new(move |memory| {
+                let (_, _, took) = timed(&*clock, || stored.matches(&password, memory));
+                pace.note(stored.cost(), took);
+            });
+            // If there is no room, the first login of the kind measures it.
+            let _measured_later = self.pool.push(measuring, self.settings.queue);
+        }
+    }
+
+    /// Checks a password against a stored one, or, where there is none, against a dummy that never
+    /// matches. [`Verdict::Wrong`] takes the same time in either case, however the stored one is
+    /// encoded: as long as the slowest check that is known, a second at most.
     ///
     /// # Errors
     /// [`Overloaded`] if the queue is full.
@@ -162,62 +214,67 @@ impl PasswordHasher {
         password: Password,
         stored: Option<EncodedPassword>,
     ) -> Result<Verdict, Overloaded> {
-        let stored = stored.as_ref().and_then(Argon2Hash::parse);
+        let stored = stored.as_ref().and_then(StoredHash::parse);
         let known = stored.is_some();
-        let stored = match stored {
-            Some(hash) => hash,
-            None => Argon2Hash::parse(&self.dummy).expect("the dummy is in our own encoding"),
-        };
-        let upgrade = (stored.algorithm != Algorithm::Argon2id || stored.cost != self.cost)
-            .then(|| self.blank());
-        let verdict = self
-            .run(move |worker| {
-                if !worker.matches(&stored, &password) || !known {
-                    return Verdict::Wrong;
-                }
-                match upgrade {
-                    Some(blank) => Verdict::RightAndUpgraded(worker.fill(blank, &password)),
+        let stored = stored.unwrap_or_else(|| self.dummy.clone());
+        let upgrade = stored.is_outdated(&self.settings).then(|| self.new_hash());
+        let (pace, clock) = (Arc::clone(&self.pace), Arc::clone(&self.clock));
+        let checked = self
+            .run(move |memory| {
+                let (matches, began, took) =
+                    timed(&*clock, || stored.matches(password.bytes(), memory));
+                pace.note(stored.cost(), took);
+                let verdict = match upgrade {
+                    _ if !matches || !known => Verdict::Wrong,
+                    Some(new) => Verdict::RightAndUpgraded(new.of(password.bytes(), memory)),
                     None => Verdict::Right,
-                }
+                };
+                Checked { verdict, began }
             })
             .await?;
-        Ok(verdict)
+        if checked.verdict == Verdict::Wrong {
+            let passed = self.clock.uptime().saturating_sub(checked.began);
+            tokio::time::sleep(self.pace.floor().saturating_sub(passed)).await;
+        }
+        Ok(checked.verdict)
     }
 
-    /// Hashes a new password by today's cost.
+    /// Hashes a new password by today's settings.
     ///
     /// # Errors
     /// [`Overloaded`] if the queue is full.
     pub async fn hash(&self, password: Password) -> Result<EncodedPassword, Overloaded> {
-        let blank = self.blank();
-        self.run(move |worker| worker.fill(blank, &password)).await
+        let new = self.new_hash();
+        self.run(move |memory| new.of(password.bytes(), memory))
+            .await
     }
 
-    /// A hash of today's cost with a fresh salt, still to be computed.
-    fn blank(&self) -> Argon2Hash {
-        Argon2Hash {
-            algorithm: Algorithm::Argon2id,
-            cost: self.cost,
-            salt: random(&*self.randomness, SALT_BYTES),
-            hash: Zeroizing::new(vec![0; HASH_BYTES]),
-        }
+    /// How long a refusal is held back now.
+    #[cfg(test)]
+    pub(crate) fn floor(&self) -> Duration {
+        self.pace.floor()
+    }
+
+    fn new_hash(&self) -> NewHash {
+        let salt = random::<SALT_BYTES>(&*self.randomness);
+        NewHash::new(&self.settings, salt.to_vec())
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Worker) -> T + Send + 'static,
+        work: impl FnOnce(&mut Argon2Memory) -> T + Send + 'static,
     ) -> Result<T, Overloaded> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |worker| {
+        let job: Job = Box::new(move |memory| {
             // Whoever asked may have gone: then the work is not done at all.
             if !reply.is_closed() {
-                let _gone = reply.send(work(worker));
+                let _gone = reply.send(work(memory));
             }
         });
         // About 20 ms a hash: half a queue is a fair guess at the wait.
         let retry_after = Duration::from_secs(1);
-        self.queue
-            .push(job, self.queue_length)
+        self.pool
+            .push(job, self.settings.queue)
             .map_err(|Full| Overloaded { retry_after })?;
         answer.await.map_err(|_| Overloaded { retry_after })
     }
@@ -227,281 +284,23 @@ impl fmt::Debug for PasswordHasher {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("PasswordHasher")
-            .field("cost", &self.cost)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for PasswordHasher {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
+/// What work gave, the uptime at which it began, and how long it took.
+fn timed<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, Duration, Duration) {
+    let began = clock.uptime();
+    let outcome = work();
+    (outcome, began, clock.uptime().saturating_sub(began))
 }
 
-fn random(randomness: &dyn Randomness, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
+fn random<const LENGTH: usize>(randomness: &dyn Randomness) -> [u8; LENGTH] {
+    let mut bytes = [0; LENGTH];
     randomness.fill(&mut bytes);
     bytes
 }
 
-type Job = Box<dyn FnOnce(&mut Worker) + Send>;
-
-struct Full;
-
-/// Jobs that wait for a thread.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<QueueState>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct QueueState {
-    waiting: VecDeque<Job>,
-    idle_workers: usize,
-    closed: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // Jobs run outside the lock, so a panic in one leaves the state whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, job: Job, most_waiting: usize) -> Result<(), Full> {
-        let mut state = self.lock();
-        if state.waiting.len() >= most_waiting + state.idle_workers {
-            return Err(Full);
-        }
-        state.waiting.push_back(job);
-        self.arrived.notify_one();
-        Ok(())
-    }
-
-    fn pop(&self) -> Option<Job> {
-        let mut state = self.lock();
-        state.idle_workers += 1;
-        let mut state = self
-            .arrived
-            .wait_while(state, |state| state.waiting.is_empty() && !state.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.idle_workers -= 1;
-        state.waiting.pop_front()
-    }
-
-    fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        state.waiting.clear();
-        self.arrived.notify_all();
-    }
-}
-
-/// One hashing thread, with the memory it keeps.
-struct Worker {
-    memory: Vec<Block>,
-}
-
-impl Worker {
-    fn run(mut self, queue: &Queue) {
-        while let Some(job) = queue.pop() {
-            // A panic costs the one who asked an answer, not everybody a thread.
-            let outcome = panic::catch_unwind(AssertUnwindSafe(|| job(&mut self)));
-            if outcome.is_err() {
-                self.memory = Vec::new();
-                tracing::error!(event = "hashing_panicked");
-            }
-        }
-    }
-
-    fn matches(&mut self, stored: &Argon2Hash, password: &Password) -> bool {
-        let computed = self.compute(stored, password);
-        computed.ct_eq(&stored.hash).into()
-    }
-
-    fn fill(&mut self, mut blank: Argon2Hash, password: &Password) -> EncodedPassword {
-        blank.hash = self.compute(&blank, password);
-        blank.encode()
-    }
-
-    fn compute(&mut self, hash: &Argon2Hash, password: &Password) -> Zeroizing<Vec<u8>> {
-        let mut output = Zeroizing::new(vec![0; hash.hash.len()]);
-        let params = hash
-            .cost
-            .params(output.len())
-            .expect("the cost was bounded when the hash was read");
-        let blocks = params.block_count();
-        if self.memory.len() < blocks {
-            self.memory.resize(blocks, Block::default());
-        }
-        Argon2::new(hash.algorithm, Version::V0x13, params)
-            .hash_password_into_with_memory(
-                password.expose().as_bytes(),
-                &hash.salt,
-                &mut output,
-                &mut self.memory[..blocks],
-            )
-            .expect("password, salt and output were bounded when they were read");
-        output
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemRandomness;
-
-    fn hasher(settings: HashingSettings) -> PasswordHasher {
-        PasswordHasher::start(settings, Arc::new(SystemRandomness))
-    }
-
-    fn password(text: &str) -> Password {
-        Password::new(text.to_owned()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_password_matches_its_own_hash_and_no_other() {
-        let hasher = hasher(HashingSettings::CHEAP);
-        let stored = hasher.hash(password("correct horse")).await.unwrap();
-        let check = async |text| {
-            hasher
-                .verify(password(text), Some(stored.clone()))
-                .await
-                .unwrap()
-        };
-        assert_eq!(check("correct horse").await, Verdict::Right);
-        assert_eq!(check("correct horse ").await, Verdict::Wrong);
-        assert_eq!(check("Correct horse").await, Verdict::Wrong);
-        assert_eq!(check("correct horse\0").await, Verdict::Wrong);
-    }
-
-    #[tokio::test]
-    async fn nobody_and_unusable_passwords_match_nothing() {
-        let hasher = hasher(HashingSettings::CHEAP);
-        for stored in [
-            None,
-            Some(EncodedPassword::unusable()),
-            Some(EncodedPassword::new("")),
-        ] {
-            let verdict = hasher.verify(password("!"), stored).await.unwrap();
-            assert_eq!(verdict, Verdict::Wrong);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_outdated_hash_is_upgraded_when_the_password_is_right() {
-        let old = hasher(HashingSettings::CHEAP);
-        let stored = old.hash(password("correct horse")).await.unwrap();
-        let cost = Argon2Cost {
-            memory_kib: 16,
-            passes: 2,
-            lanes: 1,
-        };
-        let today = hasher(HashingSettings {
-            cost,
-            ..HashingSettings::CHEAP
-        });
-
-        let wrong = today
-            .verify(password("wrong"), Some(stored.clone()))
-            .await
-            .unwrap();
-        assert_eq!(wrong, Verdict::Wrong);
-        let right = today
-            .verify(password("correct horse"), Some(stored))
-            .await
-            .unwrap();
-        let Verdict::RightAndUpgraded(upgraded) = right else {
-            panic!("not upgraded: {right:?}")
-        };
-        assert!(
-            upgraded
-                .as_str()
-                .starts_with("argon2$argon2id$v=19$m=16,t=2,p=1$")
-        );
-        let again = today
-            .verify(password("correct horse"), Some(upgraded))
-            .await
-            .unwrap();
-        assert_eq!(again, Verdict::Right);
-    }
-
-    #[tokio::test]
-    async fn todays_cost_is_owasps_and_fits_djangos_column() {
-        let settings = HashingSettings {
-            cost: Argon2Cost::default(),
-            threads: 1,
-            queue: 1,
-        };
-        let stored = hasher(settings)
-            .hash(password("correct horse"))
-            .await
-            .unwrap();
-        assert!(
-            stored
-                .as_str()
-                .starts_with("argon2$argon2id$v=19$m=19456,t=2,p=1$")
-        );
-        assert!(
-            stored.as_str().len() <= 128,
-            "{} characters",
-            stored.as_str().len()
-        );
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn beyond_the_queue_the_answer_is_overloaded() {
-        let settings = HashingSettings {
-            threads: 1,
-            queue: 2,
-            ..HashingSettings::CHEAP
-        };
-        let hasher = hasher(settings);
-        let (started, has_started) = oneshot::channel();
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let blocked = hasher.run(move |_| {
-            let _receiver_waits = started.send(());
-            let _sender_lives = released.recv();
-        });
-        let busy = async {
-            has_started.await.unwrap();
-            let waiting = [hasher.hash(password("one")), hasher.hash(password("two"))];
-            let mut waiting = Box::pin(async {
-                let [one, two] = waiting;
-                tokio::join!(one, two)
-            });
-            // Poll once, so that both stand in the queue.
-            tokio::select! { biased; _ = &mut waiting => unreachable!(), () = async {} => {} }
-            assert!(hasher.hash(password("three")).await.is_err());
-            release.send(()).unwrap();
-            let (one, two) = waiting.await;
-            assert!(one.is_ok() && two.is_ok());
-        };
-        let (blocked, ()) = tokio::join!(blocked, busy);
-        assert!(blocked.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_queue_of_nothing_still_serves_an_idle_thread() {
-        let hasher = hasher(HashingSettings {
-            threads: 1,
-            queue: 0,
-            ..HashingSettings::CHEAP
-        });
-        // The thread may still be on its way to its first wait.
-        for _ in 0..1_000 {
-            if hasher.hash(password("one")).await.is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        panic!("an idle thread was never given work");
-    }
-
-    #[test]
-    fn an_overlong_password_is_refused_before_hashing() {
-        assert!(Password::new("a".repeat(MAX_PASSWORD_BYTES)).is_ok());
-        assert!(Password::new("a".repeat(MAX_PASSWORD_BYTES + 1)).is_err());
-        assert!(Password::new(String::new()).is_err());
-    }
-}
+mod tests;

@@ -44,6 +44,7 @@ macro_rules! store_contract {
             a_username_belongs_to_one_user
             odd_text_is_kept_literally
             users_are_listed_in_pages_and_by_search
+            passwords_are_sampled_from_both_ends
             a_profile_changes_only_where_told
             a_session_opens_and_is_found
             a_session_opens_only_while_the_password_still_is_the_one_checked
@@ -326,6 +327,26 @@ pub async fn users_are_listed_in_pages_and_by_search(store: Arc<dyn Store>) {
     );
     assert_eq!(names(&list(Some("ANA"), None, 9).await), ["ana", "Anabel"]);
     assert_eq!(names(&list(Some("bob@example"), None, 9).await), ["bob"]);
+}
+
+/// Each once, and none from between.
+pub async fn passwords_are_sampled_from_both_ends(store: Arc<dyn Store>) {
+    assert!(store.sample_passwords(2).await.unwrap().is_empty());
+    for name in ["ana", "ben", "cleo", "dora", "emil"] {
+        user(&*store, name).await;
+    }
+    let sample = async |ends| {
+        let sample = store.sample_passwords(ends).await.unwrap();
+        let mut texts: Vec<String> = sample.iter().map(|one| one.as_str().to_owned()).collect();
+        texts.sort_unstable();
+        texts
+    };
+    let of = |names: &[&str]| -> Vec<String> {
+        let stored = names.iter().map(|name| password(name));
+        stored.map(|stored| stored.as_str().to_owned()).collect()
+    };
+    assert_eq!(sample(2).await, of(&["ana", "ben", "dora", "emil"]));
+    assert_eq!(sample(3).await, of(&["ana", "ben", "cleo", "dora", "emil"]));
 }
 
 /// A field that is not told stays.

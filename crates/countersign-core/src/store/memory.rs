@@ -171,6 +171,20 @@ impl Store for MemoryStore {
             .collect())
     }
 
+    async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError> {
+        let tables = self.tables();
+        let passwords = || tables.users.values().map(|(_, password)| password);
+        let ends = ends as usize;
+        let both = passwords().take(ends).chain(passwords().rev().take(ends));
+        let mut sample: Vec<EncodedPassword> = Vec::new();
+        for password in both {
+            if !sample.contains(password) {
+                sample.push(password.clone());
+            }
+        }
+        Ok(sample)
+    }
+
     async fn has_users(&self) -> Result<bool, StoreError> {
         Ok(!self.tables().users.is_empty())
     }

@@ -52,6 +52,10 @@ pub trait Store: Send + Sync + 'static {
     /// Users by id, from after `query.after` on.
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError>;
 
+    /// The stored passwords of some users, each once: of so many with the lowest numbers, and of as many
+    /// with the highest.
+    async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError>;
+
     /// Whether there is any user.
     async fn has_users(&self) -> Result<bool, StoreError>;
 

@@ -59,7 +59,8 @@ async fn look(database: &DatabaseSettings) -> Result<SchemaVersions, Failure> {
     })
 }
 
-async fn migrate(database: &DatabaseSettings) -> Result<SchemaVersions, Failure> {
+/// Does it. Gives the versions the database had and has.
+pub(super) async fn migrate(database: &DatabaseSettings) -> Result<SchemaVersions, Failure> {
     Ok(match database {
         DatabaseSettings::Sqlite(options) => SqliteStore::migrate(options)?,
         DatabaseSettings::Postgres(options) => PostgresStore::migrate(options).await?,

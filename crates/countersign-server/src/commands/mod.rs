@@ -2,6 +2,7 @@
 
 mod config;
 mod createsuperuser;
+mod django;
 mod keys;
 mod migrate;
 mod moving;
@@ -41,6 +42,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(options) => {
             let settings = settings_for_people(&chosen)?;
             block_on(migrate::run(&settings, &options))
+        }
+        Command::Django(command) => {
+            let settings = settings_for_people(&chosen)?;
+            block_on(django::run(&settings, &command))
         }
         Command::Config(command) => config::run(&chosen, &command),
         Command::Openapi => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_sql::{AddressError, PostgresOptions, SqliteOptions};
+use countersign_sql::{AddressError, PostgresOptions, SqliteOptions, UserTable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,15 @@ pub(crate) enum DatabaseSettings {
 }
 
 impl DatabaseSettings {
+    /// The table that users stand in.
+    pub(crate) fn user_table(&self) -> &str {
+        match self {
+            Self::Sqlite(options) => options.users.name(),
+            Self::Postgres(options) => options.users.name(),
+            Self::Refused => unreachable!("refused settings open nothing"),
+        }
+    }
+
     /// How many connections there are for transactions, if that is chosen.
     pub(crate) fn pool_size(&self) -> Option<usize> {
         match self {
@@ -74,18 +83,18 @@ impl DatabaseSettings {
                     .to_owned(),
             );
         }
-        let timeout = match self {
-            Self::Sqlite(options) => options.timeout,
-            Self::Postgres(options) => options.timeout,
+        let (timeout, users) = match self {
+            Self::Sqlite(options) => (options.timeout, &options.users),
+            Self::Postgres(options) => (options.timeout, &options.users),
             Self::Refused => unreachable!("refused settings open nothing"),
         };
         if is_postgres(url) {
             let options = PostgresOptions::new(url).map_err(|error| error.to_string())?;
-            return Ok(Self::Postgres(Box::new(options.timeout(timeout))));
+            let options = options.timeout(timeout).users(users.clone());
+            return Ok(Self::Postgres(Box::new(options)));
         }
-        Ok(Self::Sqlite(
-            SqliteOptions::new(parse_file(url)?).timeout(timeout),
-        ))
+        let options = SqliteOptions::new(parse_file(url)?).timeout(timeout);
+        Ok(Self::Sqlite(options.users(users.clone())))
     }
 }
 
@@ -103,12 +112,12 @@ impl fmt::Display for DatabaseSettings {
 const LARGEST_POOL: u32 = 1_000;
 
 impl DatabaseSection {
-    pub(crate) fn check(&self, problems: &mut Problems) -> DatabaseSettings {
+    pub(crate) fn check(&self, users: UserTable, problems: &mut Problems) -> DatabaseSettings {
         let limits = (Duration::from_millis(100), Duration::from_mins(1));
         let timeout = durations::between(&self.timeout, limits.0, limits.1);
         let timeout = problems.keep("database.timeout", timeout, limits.1);
         if is_postgres(&self.url) {
-            return self.check_postgres(timeout, problems);
+            return self.check_postgres(timeout, users, problems);
         }
         let only_postgres = [
             ("database.pool_size", self.pool_size.is_some()),
@@ -121,7 +130,7 @@ impl DatabaseSection {
             }
         }
         let file = problems.keep("database.url", parse_file(&self.url), PathBuf::new());
-        DatabaseSettings::Sqlite(SqliteOptions::new(file).timeout(timeout))
+        DatabaseSettings::Sqlite(SqliteOptions::new(file).timeout(timeout).users(users))
     }
 
     /// Of a URL on the command line, which everybody on the machine can read.
@@ -135,9 +144,14 @@ impl DatabaseSection {
         }
     }
 
-    fn check_postgres(&self, timeout: Duration, problems: &mut Problems) -> DatabaseSettings {
+    fn check_postgres(
+        &self,
+        timeout: Duration,
+        users: UserTable,
+        problems: &mut Problems,
+    ) -> DatabaseSettings {
         let mut options = match PostgresOptions::new(&self.url) {
-            Ok(options) => options.timeout(timeout).pooled(self.pooled),
+            Ok(options) => options.timeout(timeout).pooled(self.pooled).users(users),
             Err(error) => {
                 problems.add("database.url", error.to_string());
                 return DatabaseSettings::Refused;

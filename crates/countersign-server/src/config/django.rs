@@ -1,41 +1,75 @@
-//! `[django]`: the Django site that the service takes over.
+//! `[django]`: the site whose users these are.
 
-use countersign::{CookieSettings, LegacyTransport};
-use countersign_core::keys::SharedSecret;
-use countersign_core::refresh_token::{LegacyTokenKind, LegacyTokenSettings};
-use jiff::civil::Date;
-use jiff::tz::Offset;
-use jiff::{Timestamp, ToSpan as _};
+use countersign_sql::{UserColumn, UserTable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::http_token;
 use super::problems::Problems;
 use super::secret_text::SecretText;
 
-/// The Django site that the service takes over.
+/// The Django site whose users these are. Nothing need be set for one that uses `auth_user`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DjangoSection {
+    /// The table of users: that of the site's own user model (`AUTH_USER_MODEL`), if it has one, like
+    /// `accounts_user`. Made if it is `auth_user` and there is none. Default: `auth_user`.
+    user_table: String,
+    /// When a user's `last_login` is written: at each `login`, as Django does it, or `never`.
+    /// Default: `login`.
+    last_login: String,
+    columns: ColumnsSection,
     /// Whose refresh tokens are exchanged for sessions, once each, so that nobody is signed out by the
     /// cut-over: those of the hand-written `recipe` (`user_id`, `iat`, `exp`), or `simplejwt`'s. See
     /// `docs/django.md`. Default: `none`.
     #[schemars(extend("enum" = ["none", "recipe", "simplejwt"]))]
-    tokens: String,
+    pub(super) tokens: String,
     /// The last day, in UTC, on which they are: `2027-01-31`. Needed with `django.tokens`; by the time
     /// that the site's refresh tokens live nobody needs it any longer. Default: none.
-    tokens_until: Option<String>,
+    pub(super) tokens_until: Option<String>,
     /// The key that the site signs its refresh tokens with (HS256): the recipe's
     /// `REFRESH_TOKEN_SECRET`, or for simplejwt its `SIGNING_KEY`, which unless set is Django's
     /// `SECRET_KEY`. Whoever holds it can sign in as anybody until `django.tokens_until`. Default: none.
-    secret_key: Option<SecretText>,
+    pub(super) secret_key: Option<SecretText>,
     /// The name of the cookie in which the site keeps its refresh token. Default: `refreshtoken`.
-    cookie: String,
+    pub(super) cookie: String,
+}
+
+/// The columns of the users table, where they have other names than in `auth_user`. `id`, `password`,
+/// `username` and `is_active` there must be; of the others, a table without one has no names, no e-mail
+/// addresses, no staff and no superusers. Default of each: its own name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ColumnsSection {
+    /// The user's number, an integer.
+    id: Option<String>,
+    /// The stored password.
+    password: Option<String>,
+    /// What users sign in with (`USERNAME_FIELD`), and no two of them share; often `email`.
+    username: Option<String>,
+    /// The e-mail address.
+    email: Option<String>,
+    /// The given name.
+    first_name: Option<String>,
+    /// The family name.
+    last_name: Option<String>,
+    /// Whether the user may sign in.
+    is_active: Option<String>,
+    /// Whether the user may enter the admin site.
+    is_staff: Option<String>,
+    /// Whether the user has every permission.
+    is_superuser: Option<String>,
+    /// The last sign-in.
+    last_login: Option<String>,
+    /// When the user was made.
+    date_joined: Option<String>,
 }
 
 impl Default for DjangoSection {
     fn default() -> Self {
         Self {
+            user_table: UserTable::default().name().to_owned(),
+            last_login: "login".to_owned(),
+            columns: ColumnsSection::default(),
             tokens: "none".to_owned(),
             tokens_until: None,
             secret_key: None,
@@ -44,99 +78,49 @@ impl Default for DjangoSection {
     }
 }
 
-impl DjangoSection {
-    /// Which refresh tokens of the site are exchanged, and how they come.
-    pub(crate) fn check(
-        &self,
-        cookies: &CookieSettings,
-        problems: &mut Problems,
-    ) -> Option<(LegacyTokenSettings, LegacyTransport)> {
-        self.check_cookie(cookies, problems);
-        let kind = match self.tokens.as_str() {
-            "none" => {
-                self.refuse_idle(problems);
-                return None;
-            }
-            "recipe" => LegacyTokenKind::Recipe,
-            "simplejwt" => LegacyTokenKind::SimpleJwt,
-            other => {
-                let message = format!("\"{other}\": take none, recipe or simplejwt");
-                problems.add("django.tokens", message);
-                return None;
-            }
+impl ColumnsSection {
+    fn get(&self, column: UserColumn) -> Option<&str> {
+        let name = match column {
+            UserColumn::Id => &self.id,
+            UserColumn::Password => &self.password,
+            UserColumn::Username => &self.username,
+            UserColumn::Email => &self.email,
+            UserColumn::FirstName => &self.first_name,
+            UserColumn::LastName => &self.last_name,
+            UserColumn::IsActive => &self.is_active,
+            UserColumn::IsStaff => &self.is_staff,
+            UserColumn::IsSuperuser => &self.is_superuser,
+            UserColumn::LastLogin => &self.last_login,
+            UserColumn::DateJoined => &self.date_joined,
         };
-        let key = self.check_key(problems);
-        let until = self.check_until(problems);
-        let settings = LegacyTokenSettings {
-            kind,
-            key: key?,
-            until: until?,
-        };
-        let transport = LegacyTransport {
-            cookie: self.cookie.clone(),
-            in_body: kind == LegacyTokenKind::SimpleJwt,
-        };
-        Some((settings, transport))
-    }
-
-    /// Refuses what says nothing while no tokens are exchanged: a key must not lie about for nothing.
-    fn refuse_idle(&self, problems: &mut Problems) {
-        let message = "no tokens are exchanged: set django.tokens to recipe or simplejwt, or leave this \
-                       out";
-        if self.secret_key.is_some() {
-            problems.add("django.secret_key", message);
-        }
-        if self.tokens_until.is_some() {
-            problems.add("django.tokens_until", message);
-        }
-    }
-
-    fn check_key(&self, problems: &mut Problems) -> Option<SharedSecret> {
-        let Some(text) = &self.secret_key else {
-            let message = "django.tokens needs it: set this to the key that the site signs its refresh \
-                           tokens with";
-            problems.add("django.secret_key", message);
-            return None;
-        };
-        let refused = |_| {
-            let message = "this key is shorter than 32 bytes or can be guessed, as one that begins with \
-                           django-insecure can by whoever reads the site's code: with it anybody could \
-                           sign in as anybody, so leave django.tokens out and let people sign in again";
-            problems.add("django.secret_key", message);
-        };
-        SharedSecret::parse(text.expose()).map_err(refused).ok()
-    }
-
-    fn check_until(&self, problems: &mut Problems) -> Option<Timestamp> {
-        let Some(text) = &self.tokens_until else {
-            let message = "django.tokens needs an end: write the last day on which the site's tokens are \
-                           exchanged, such as 2027-01-31";
-            problems.add("django.tokens_until", message);
-            return None;
-        };
-        let until = end_of_day(text);
-        if until.is_none() {
-            let message = format!("\"{text}\" is no day: write it like 2027-01-31");
-            problems.add("django.tokens_until", message);
-        }
-        until
-    }
-
-    fn check_cookie(&self, cookies: &CookieSettings, problems: &mut Problems) {
-        if !http_token::is_token(&self.cookie) {
-            let message = "use letters, digits and - _ . only (RFC 6265)";
-            problems.add("django.cookie", message);
-        } else if self.cookie == cookies.csrf_name {
-            let message = "this is the name of the CSRF cookie: name the one of the refresh token";
-            problems.add("django.cookie", message);
-        }
+        name.as_deref()
     }
 }
 
-/// The end of a day in UTC.
-fn end_of_day(text: &str) -> Option<Timestamp> {
-    let day: Date = text.parse().ok()?;
-    let next = day.checked_add(1.day()).ok()?;
-    let end = Offset::UTC.to_timestamp(next.at(0, 0, 0, 0)).ok()?;
-    (day.to_string() == text).then_some(end)
+impl DjangoSection {
+    /// The users table.
+    pub(crate) fn check(&self, problems: &mut Problems) -> UserTable {
+        let table = UserTable::named(&self.user_table).map_err(|error| error.to_string());
+        let mut table = problems.keep("django.user_table", table, UserTable::default());
+        for column in UserColumn::ALL {
+            let Some(name) = self.columns.get(column) else {
+                continue;
+            };
+            match table.clone().column(column, name) {
+                Ok(with_it) => table = with_it,
+                Err(error) => {
+                    let key = format!("django.columns.{}", column.name());
+                    problems.add(&key, error.to_string());
+                }
+            }
+        }
+        match self.last_login.as_str() {
+            "login" => table,
+            "never" => table.notes_logins(false),
+            _ => {
+                problems.add("django.last_login", "write login or never");
+                table
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod file_mode;
 mod http_token;
 pub(crate) mod keys;
 mod layers;
+mod legacy_tokens;
 mod log;
 mod password;
 mod problems;
@@ -174,7 +175,7 @@ impl Settings {
         warnings: &mut Vec<String>,
     ) -> Self {
         let server = raw.server.check(problems);
-        let database = raw.database.check(problems);
+        let database = raw.database.check(raw.django.check(problems), problems);
         if matches!(layers.source("database.url"), Source::CommandLine(_)) {
             raw.database.refuse_password(problems);
         }
@@ -187,7 +188,7 @@ impl Settings {
             .sessions
             .check(tokens.access_lifetime, problems, warnings);
         let cookies = raw.cookies.check(&server, problems, warnings);
-        let legacy = raw.django.check(&cookies, problems);
+        let legacy = raw.django.check_tokens(&cookies, problems);
         let (legacy_tokens, legacy_transport) = legacy.unzip();
         refuse_root_as_sites_key(&root, &previous_roots, legacy_tokens.as_ref(), problems);
         let auth = AuthSettings {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread;
 
-use countersign_core::password::{Argon2Cost, HashingSettings, PasswordPolicy};
+use countersign_core::password::{Argon2Cost, Encoding, HashingSettings, PasswordPolicy, WriteAs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,13 @@ pub(crate) struct PasswordSection {
     /// The fewest characters for staff and superusers, from `password.min_length` to 64.
     /// Default: 15.
     min_length_staff: u64,
+    /// How new passwords are encoded: `argon2`, or `pbkdf2_sha256` where a Django shares the users and
+    /// has no argon2 installed. With `argon2` all stored passwords are brought to it at the next login;
+    /// with `pbkdf2_sha256` only weaker ones are. Default: `argon2`.
+    write_as: String,
+    /// How many iterations a new `pbkdf2_sha256` hash has, from 600000 to 5000000; the number that the
+    /// Django beside it has, or each brings the other's to its own. Default: 1500000, Django 6.1's.
+    pbkdf2_iterations: u32,
     argon2: Argon2Section,
     /// How many passwords are hashed at once. Default: the number of cores.
     hashing_threads: Option<u64>,
@@ -56,6 +63,8 @@ impl Default for PasswordSection {
         Self {
             min_length: policy.min_length as u64,
             min_length_staff: policy.min_length_staff as u64,
+            write_as: Encoding::Argon2.name().to_owned(),
+            pbkdf2_iterations: WriteAs::DJANGOS_ITERATIONS,
             argon2: Argon2Section::default(),
             hashing_threads: None,
             hashing_queue: None,
@@ -123,9 +132,32 @@ impl PasswordSection {
             );
         }
         HashingSettings {
+            write_as: self.check_write_as(problems),
             cost,
             threads: usize::try_from(threads).unwrap_or(1),
             queue: usize::try_from(queue).unwrap_or(0),
+        }
+    }
+}
+
+impl PasswordSection {
+    fn check_write_as(&self, problems: &mut Problems) -> WriteAs {
+        let iterations = self.pbkdf2_iterations;
+        if !(WriteAs::LEAST_ITERATIONS..=WriteAs::MOST_ITERATIONS).contains(&iterations) {
+            let message = format!(
+                "write a number from {} (OWASP's least) to {}",
+                WriteAs::LEAST_ITERATIONS,
+                WriteAs::MOST_ITERATIONS
+            );
+            problems.add("password.pbkdf2_iterations", message);
+        }
+        match self.write_as.as_str() {
+            "argon2" => WriteAs::Argon2,
+            "pbkdf2_sha256" => WriteAs::Pbkdf2Sha256 { iterations },
+            _ => {
+                problems.add("password.write_as", "write argon2 or pbkdf2_sha256");
+                WriteAs::Argon2
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod chance;
 mod crash;
+mod django;
 mod first_start;
 mod harness;
 mod help;

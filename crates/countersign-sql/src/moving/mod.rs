@@ -108,6 +108,12 @@ pub enum MoveError {
         /// Of what it has some.
         called: &'static str,
     },
+    /// Users stand in the table of a site's own user model, which is the site's to move.
+    #[error(
+        "users stand in {0}, the table of the site's own user model, and only auth_user is moved: carry \
+         that table over by Django's own means, and let people sign in again"
+    )]
+    OwnUserModel(String),
     /// The target cannot keep what there is.
     #[error("{}", tell_unfit(.values, *.count))]
     Unfit {
@@ -163,6 +169,12 @@ pub async fn move_to_postgres(
     from: &SqliteOptions,
     to: &PostgresOptions,
 ) -> Result<Moved, MoveError> {
+    if let Some(users) = [&from.users, &to.users]
+        .into_iter()
+        .find(|users| !users.is_djangos_own())
+    {
+        return Err(MoveError::OwnUserModel(users.name().to_owned()));
+    }
     let mut source = Source::open(from)?;
     let target = match Target::open(to).await? {
         Ok(target) => target,

@@ -108,9 +108,13 @@ pub(crate) const TABLES: [Table; 4] = [
     },
 ];
 
-/// Tables of ours that stay: the change feed tells of one database what only its processes ask, and
-/// of `countersign_meta` the day it was made moves, by a statement of its own.
-pub(crate) const STAYING: [&str; 2] = ["countersign_change", "countersign_meta"];
+/// Tables of ours that stay: the change feed tells of one database what only its processes ask, attempts
+/// are counted anew, and of `countersign_meta` the day it was made moves, by a statement of its own.
+pub(crate) const STAYING: [&str; 3] = [
+    "countersign_change",
+    "countersign_meta",
+    "countersign_throttle",
+];
 
 impl Table {
     /// The columns' names, as statements list them.

@@ -13,30 +13,36 @@ use countersign_core::store::{
 use countersign_core::user::{Credentials, UserId};
 use tokio_postgres::types::Type;
 
-use super::changes::{said_ended, said_user_changed, told};
+use super::changes::told;
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
 use super::mail;
-use super::rows::{self, ended_columns, user_columns};
+use super::rows;
 use super::sessions;
+use super::statements::Statements;
 use super::writer::Done;
+use crate::user_table::Users;
+use crate::words;
 
 /// Begins a transaction, with the account locked and as it stands.
-pub(super) async fn begin(link: &Link, user: UserId) -> Result<Option<Credentials>, Failure> {
-    let lock = concat!(
-        "SELECT ",
-        user_columns!(),
-        ", password FROM auth_user WHERE id = $1 FOR NO KEY UPDATE"
-    );
-    let found = link.begin_with(lock, &[(&user.0, Type::INT8)]).await?;
+pub(super) async fn begin(
+    link: &Link,
+    sql: &Statements,
+    user: UserId,
+) -> Result<Option<Credentials>, Failure> {
+    let found = link.begin_with(&sql.lock, &[(&user.0, Type::INT8)]).await?;
     found.first().map(rows::credentials).transpose()
 }
 
 /// Opens a session, if the account still is as it was when the password was checked.
-pub(super) async fn open(link: &Link, opening: &OpenSession) -> Result<Done<OpenOutcome>, Failure> {
+pub(super) async fn open(
+    link: &Link,
+    sql: &Statements,
+    opening: &OpenSession,
+) -> Result<Done<OpenOutcome>, Failure> {
     let session = &opening.session;
-    let found = begin(link, session.user_id).await?;
+    let found = begin(link, sql, session.user_id).await?;
     let Some(mut user) = found
         .filter(|credentials| credentials.password == opening.verified)
         .map(|credentials| credentials.user)
@@ -48,47 +54,12 @@ pub(super) async fn open(link: &Link, opening: &OpenSession) -> Result<Done<Open
         link.roll_back().await?;
         return Ok(Done::quietly(OpenOutcome::Inactive));
     }
-    user.last_login = Some(session.opened_at);
-
-    // A transition that cannot know whether it was committed may be tried again: then the session is
-    // there already, and is this one. If it is another, nothing is done.
-    let sql = concat!(
-        "WITH login AS (
-             UPDATE auth_user SET last_login = $3, password = coalesce($4, password)
-             WHERE id = $2 AND NOT EXISTS (
-                 SELECT 1 FROM countersign_session
-                 WHERE id = $5 AND NOT (user_id = $2 AND opened_at = $6 AND ended_at IS NULL))
-             RETURNING id),
-         opened AS (
-             INSERT INTO countersign_session (id, user_id, generation, opened_at, rotated_at,
-                 remember, address, user_agent)
-             SELECT $5, $2, $7, $6, $8, $9, $10, $11 FROM login
-             ON CONFLICT (id) DO NOTHING),
-         surplus AS (
-             SELECT id FROM countersign_session
-             WHERE user_id = $2 AND ended_at IS NULL AND id <> $5 AND id IS DISTINCT FROM $12
-             ORDER BY rotated_at DESC, id DESC
-             OFFSET coalesce($13 - 1, 0) LIMIT CASE WHEN $13 IS NULL THEN 0 END),
-         over AS (
-             SELECT $12 AS id, $14 AS reason FROM login WHERE $12 IS NOT NULL
-             UNION ALL SELECT surplus.id, $15 FROM surplus, login),
-         ended AS (
-             UPDATE countersign_session
-             SET ended_at = greatest($6, rotated_at), end_reason = over.reason, ended_by = $16
-             FROM over WHERE countersign_session.id = over.id AND ended_at IS NULL
-             RETURNING ",
-        ended_columns!(),
-        "), ",
-        told!(concat!(
-            said_ended!(),
-            " UNION ALL ",
-            said_user_changed!("login")
-        )),
-        " SELECT ended.* FROM login LEFT JOIN ended ON true"
-    );
+    if sql.users.noted_login().is_some() {
+        user.last_login = Some(session.opened_at);
+    }
     let ended = link
         .commit_with(
-            sql,
+            &sql.open_session,
             &[
                 (&link.origin, Type::INT8),
                 (&user.id.0, Type::INT8),
@@ -149,38 +120,13 @@ impl Changing<'_> {
     async fn commit(
         &self,
         link: &Link,
+        sql: &Statements,
         user: UserId,
         ending: EndedAt,
     ) -> Result<Done<Vec<EndedSession>>, Failure> {
-        let sql = concat!(
-            "WITH changed AS (
-                 UPDATE auth_user SET password = coalesce($3, password),
-                     is_active = coalesce($4, is_active), is_staff = coalesce($5, is_staff),
-                     is_superuser = coalesce($6, is_superuser)
-                 WHERE id = $2
-                 RETURNING id),
-             live AS (
-                 SELECT id FROM countersign_session
-                 WHERE user_id = $2 AND ended_at IS NULL AND $7 IS NOT NULL
-                     AND id IS DISTINCT FROM $10
-                 ORDER BY id FOR NO KEY UPDATE),
-             ended AS (
-                 UPDATE countersign_session
-                 SET end_reason = $7, ended_at = greatest($8, rotated_at), ended_by = $9
-                 FROM live WHERE countersign_session.id = live.id
-                 RETURNING ",
-            ended_columns!(),
-            "), ",
-            told!(concat!(
-                said_ended!(),
-                " UNION ALL ",
-                said_user_changed!("changed")
-            )),
-            " SELECT * FROM ended"
-        );
         let ended = link
             .commit_with(
-                sql,
+                &sql.change_account,
                 &[
                     (&link.origin, Type::INT8),
                     (&user.0, Type::INT8),
@@ -203,9 +149,10 @@ impl Changing<'_> {
 
 pub(super) async fn change_account(
     link: &Link,
+    sql: &Statements,
     change: &AccountChange,
 ) -> Result<Done<Option<AccountChanged>>, Failure> {
-    let Some(Credentials { mut user, .. }) = begin(link, change.user).await? else {
+    let Some(Credentials { mut user, .. }) = begin(link, sql, change.user).await? else {
         link.roll_back().await?;
         return Ok(Done::quietly(None));
     };
@@ -223,13 +170,17 @@ pub(super) async fn change_account(
             is_staff,
             is_superuser,
         } => {
+            if let Err(why) = sql.users.refuse_roles(*is_staff, *is_superuser) {
+                link.roll_back().await?;
+                return Err(Failure::unavailable(why));
+            }
             changing.is_staff = Some(*is_staff);
             changing.is_superuser = Some(*is_superuser);
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
     }
     mail::queue(link, change.mail.as_ref()).await?;
-    let Done { outcome, changes } = changing.commit(link, user.id, change.ending).await?;
+    let Done { outcome, changes } = changing.commit(link, sql, user.id, change.ending).await?;
     Ok(Done {
         outcome: Some(AccountChanged {
             user,
@@ -241,9 +192,10 @@ pub(super) async fn change_account(
 
 pub(super) async fn change_password(
     link: &Link,
+    sql: &Statements,
     change: &PasswordChange,
 ) -> Result<Done<PasswordOutcome>, Failure> {
-    let found = begin(link, change.user).await?;
+    let found = begin(link, sql, change.user).await?;
     let lock = "SELECT 1 FROM countersign_session
          WHERE id = $1 AND user_id = $2 AND ended_at IS NULL FOR NO KEY UPDATE";
     let asking = link
@@ -270,7 +222,9 @@ pub(super) async fn change_password(
         ..Changing::default()
     };
     mail::queue(link, change.mail.as_ref()).await?;
-    let Done { outcome, changes } = changing.commit(link, change.user, change.ending).await?;
+    let Done { outcome, changes } = changing
+        .commit(link, sql, change.user, change.ending)
+        .await?;
     Ok(Done {
         outcome: PasswordOutcome::Changed(outcome),
         changes,
@@ -279,19 +233,16 @@ pub(super) async fn change_password(
 
 pub(super) async fn delete(
     link: &Link,
+    sql: &Statements,
     id: UserId,
     ending: EndedAt,
 ) -> Result<Done<Option<Vec<EndedSession>>>, Failure> {
-    if begin(link, id).await?.is_none() {
+    if begin(link, sql, id).await?.is_none() {
         link.roll_back().await?;
         return Ok(Done::quietly(None));
     }
-    forget_in_django(link, id).await?;
-    link.query(
-        "DELETE FROM auth_user WHERE id = $1",
-        &[(&id.0, Type::INT8)],
-    )
-    .await?;
+    forget_in_django(link, &sql.users, id).await?;
+    link.query(&sql.delete, &[(&id.0, Type::INT8)]).await?;
     let end = ending.because(EndReason::UserDeleted);
     let Done {
         outcome,
@@ -311,12 +262,8 @@ pub(super) async fn delete(
 /// nowhere.
 ///
 /// What other applications' tables say is not for us to delete: a user they refer to is kept.
-async fn forget_in_django(link: &Link, id: UserId) -> Result<(), Failure> {
-    const DJANGOS: [&str; 3] = [
-        "auth_user_groups",
-        "auth_user_user_permissions",
-        "django_admin_log",
-    ];
+async fn forget_in_django(link: &Link, users: &Users, id: UserId) -> Result<(), Failure> {
+    let djangos = words::djangos_tables(&users.name);
     // What a foreign key of the database's own deletes or forgets with the user is left to it.
     let references = link
         .query(
@@ -326,16 +273,16 @@ async fn forget_in_django(link: &Link, id: UserId) -> Result<(), Failure> {
              JOIN pg_class AS relation ON relation.oid = conrelid
              JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
              JOIN pg_attribute AS attribute ON attrelid = conrelid AND attnum = conkey[1]
-             WHERE contype = 'f' AND confrelid = 'auth_user'::regclass
+             WHERE contype = 'f' AND confrelid = $1::text::regclass
                  AND confdeltype IN ('a', 'r')",
-            &[],
+            &[(&users.table, Type::TEXT)],
         )
         .await?;
     for reference in references {
         let (table, column): (String, String) = (reference.try_get(0)?, reference.try_get(1)?);
         let (quoted_table, quoted_column): (String, String) =
             (reference.try_get(2)?, reference.try_get(3)?);
-        if DJANGOS.contains(&table.as_str()) {
+        if djangos.contains(&table) {
             let delete = format!("DELETE FROM {quoted_table} WHERE {quoted_column} = $1");
             link.query_once(&delete, &[(&id.0, Type::INT8)]).await?;
             continue;

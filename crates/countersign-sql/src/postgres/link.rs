@@ -188,7 +188,7 @@ pub(super) struct Link {
     client: Client,
     tls: Option<MakeRustlsConnect>,
     prepares: bool,
-    statements: RwLock<HashMap<&'static str, Statement>>,
+    statements: RwLock<HashMap<Box<str>, Statement>>,
     in_transaction: AtomicBool,
     /// Whether a request to cancel may still be on its way, and would hit whatever comes next.
     was_cancelled: AtomicBool,
@@ -219,7 +219,7 @@ impl Link {
     /// Runs a statement. What several ask at once is sent at once.
     pub(super) async fn query(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
         if !self.prepares {
@@ -241,7 +241,7 @@ impl Link {
 
     async fn prepared(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Statement, Failure> {
         let statements = self
@@ -258,7 +258,7 @@ impl Link {
         self.statements
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(sql, statement.clone());
+            .insert(sql.into(), statement.clone());
         Ok(statement)
     }
 
@@ -295,7 +295,7 @@ impl Link {
     /// what others did before they let go of a lock takes the lock first, by a statement of its own.
     pub(super) async fn begin_with(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
         if self.prepares {
@@ -315,7 +315,7 @@ impl Link {
     /// Ends a transaction with a last statement. If that fails, nothing of it was done.
     pub(super) async fn commit_with(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
         if self.prepares {

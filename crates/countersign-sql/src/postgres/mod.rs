@@ -23,6 +23,8 @@ mod rows;
 mod schema;
 mod sessions;
 mod site;
+mod statements;
+mod survey;
 mod throttle;
 mod tls;
 mod users;
@@ -37,12 +39,14 @@ use async_trait::async_trait;
 use countersign_core::clock::{Clock, SystemRandomness};
 use countersign_core::error::StoreError;
 use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
+use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
+use countersign_core::survey::Survey;
 use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
@@ -55,7 +59,9 @@ use self::link::{Connector, Link};
 pub(crate) use self::moving::{Target, Uncommitted};
 use self::origins::Origins;
 use self::readers::Readers;
+use self::statements::Statements;
 use self::writer::Writer;
+use crate::user_table::{TableFacts, UserTable};
 use crate::versions::{Migrations, SchemaVersions};
 
 /// Where the database is and how it is used.
@@ -79,6 +85,8 @@ pub struct PostgresOptions {
     pub users_age: Duration,
     /// What is done about a database of an older schema version. Default: it is migrated.
     pub migrations: Migrations,
+    /// Where users stand. Default: in Django's `auth_user`.
+    pub users: UserTable,
 }
 
 impl PostgresOptions {
@@ -100,6 +108,7 @@ impl PostgresOptions {
             pooled: false,
             users_age: Duration::from_secs(1),
             migrations: Migrations::Apply,
+            users: UserTable::default(),
         })
     }
 
@@ -144,6 +153,13 @@ impl PostgresOptions {
     #[must_use]
     pub fn migrations(mut self, migrations: Migrations) -> Self {
         self.migrations = migrations;
+        self
+    }
+
+    /// Sets [`users`](Self::users).
+    #[must_use]
+    pub fn users(mut self, users: UserTable) -> Self {
+        self.users = users;
         self
     }
 
@@ -193,6 +209,7 @@ pub struct PostgresStore {
     readers: Readers,
     writer: Writer,
     watchers: Arc<Watchers>,
+    sql: Arc<Statements>,
 }
 
 impl PostgresStore {
@@ -200,8 +217,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be reached, is of a schema version that the options
-    /// or this program refuse, or does not make anything durable; [`StoreError::Corrupt`] if its
-    /// `auth_user` is not Django's.
+    /// or this program refuse, has no users table that can be used, or does not make anything durable.
     pub async fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
         Ok(Self::open_database(options).await?)
     }
@@ -210,11 +226,12 @@ impl PostgresStore {
         let link = options.connect().await?;
         match options.migrations {
             Migrations::Apply => {
-                schema::migrate(&link).await?;
+                schema::migrate(&link, &options.users).await?;
             }
             Migrations::Require => {}
         }
         schema::require(&link).await?;
+        let sql = Arc::new(Statements::read(&link, &options.users).await?);
         drop(link);
         let watchers = Arc::new(Watchers::default());
         let origins = Arc::new(Origins::new(&SystemRandomness));
@@ -233,12 +250,14 @@ impl PostgresStore {
             options.pool_size,
             Arc::clone(&watchers),
             origins,
+            Arc::clone(&sql),
         )?;
         Ok(Self {
             feed,
             readers,
             writer,
             watchers,
+            sql,
         })
     }
 
@@ -256,7 +275,19 @@ impl PostgresStore {
     /// As for [`open`](Self::open). A database that was not migrated was not changed.
     pub async fn migrate(options: &PostgresOptions) -> Result<SchemaVersions, StoreError> {
         let link = options.connect().await?;
-        Ok(schema::migrate(&link).await?)
+        Ok(schema::migrate(&link, &options.users).await?)
+    }
+
+    /// Looks at the users of a database, which may be Django's alone, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be reached, or has no users table that can be used.
+    pub async fn survey(
+        options: &PostgresOptions,
+        survey: &mut Survey,
+    ) -> Result<TableFacts, StoreError> {
+        let link = options.connect().await?;
+        Ok(survey::read(&link, &options.users, survey).await?)
     }
 
     /// The schema version of a database and the one that this program needs. Changes nothing; a
@@ -279,7 +310,7 @@ impl Store for PostgresStore {
             return Err(StoreError::Unavailable(why));
         }
         self.writer
-            .write((), |link, ()| Box::pin(schema::note_check(link)))
+            .write((), |link, _, ()| Box::pin(schema::note_check(link)))
             .await
     }
 
@@ -288,26 +319,30 @@ impl Store for PostgresStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        users::find(&self.readers, id).await
+        users::find(&self.readers, &self.sql, id).await
     }
 
     async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
-        users::credentials(&self.readers, username).await
+        users::credentials(&self.readers, &self.sql, username).await
     }
 
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
-        users::list(&self.readers, query).await
+        users::list(&self.readers, &self.sql, query).await
+    }
+
+    async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError> {
+        users::sample_passwords(&self.readers, &self.sql, ends).await
     }
 
     async fn has_users(&self) -> Result<bool, StoreError> {
-        users::any(&self.readers).await
+        users::any(&self.readers, &self.sql).await
     }
 
     async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
         let created = self
             .writer
-            .write(user.clone(), |link, user| {
-                Box::pin(users::create(link, user))
+            .write(user.clone(), |link, sql, user| {
+                Box::pin(users::create(link, sql, user))
             })
             .await?;
         created.ok_or(CreateUserError::UsernameTaken)
@@ -319,8 +354,8 @@ impl Store for PostgresStore {
         change: &ProfileChange,
     ) -> Result<Option<User>, StoreError> {
         self.writer
-            .write((id, change.clone()), |link, (id, change)| {
-                Box::pin(users::update_profile(link, *id, change))
+            .write((id, change.clone()), |link, sql, (id, change)| {
+                Box::pin(users::update_profile(link, sql, *id, change))
             })
             .await
     }
@@ -330,8 +365,8 @@ impl Store for PostgresStore {
         change: &AccountChange,
     ) -> Result<Option<AccountChanged>, StoreError> {
         self.writer
-            .write(change.clone(), |link, change| {
-                Box::pin(accounts::change_account(link, change))
+            .write(change.clone(), |link, sql, change| {
+                Box::pin(accounts::change_account(link, sql, change))
             })
             .await
     }
@@ -341,8 +376,8 @@ impl Store for PostgresStore {
         change: &PasswordChange,
     ) -> Result<PasswordOutcome, StoreError> {
         self.writer
-            .write(change.clone(), |link, change| {
-                Box::pin(accounts::change_password(link, change))
+            .write(change.clone(), |link, sql, change| {
+                Box::pin(accounts::change_password(link, sql, change))
             })
             .await
     }
@@ -353,37 +388,37 @@ impl Store for PostgresStore {
         ending: EndedAt,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.writer
-            .write((id, ending), |link, (id, ending)| {
-                Box::pin(accounts::delete(link, *id, *ending))
+            .write((id, ending), |link, sql, (id, ending)| {
+                Box::pin(accounts::delete(link, sql, *id, *ending))
             })
             .await
     }
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
         self.writer
-            .write(opening.clone(), |link, opening| {
-                Box::pin(accounts::open(link, opening))
+            .write(opening.clone(), |link, sql, opening| {
+                Box::pin(accounts::open(link, sql, opening))
             })
             .await
     }
 
     async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError> {
         self.writer
-            .write(takeover.clone(), |link, takeover| {
-                Box::pin(site::take_over(link, takeover))
+            .write(takeover.clone(), |link, sql, takeover| {
+                Box::pin(site::take_over(link, sql, takeover))
             })
             .await
     }
 
     async fn find_powers(&self, user: UserId, most: u32) -> Result<Powers, StoreError> {
-        site::powers(&self.readers, user, most).await
+        site::powers(&self.readers, &self.sql, user, most).await
     }
 
     async fn find_session(
         &self,
         id: SessionId,
     ) -> Result<Option<(Session, Option<User>)>, StoreError> {
-        sessions::find(&self.readers, id).await
+        sessions::find(&self.readers, &self.sql, id).await
     }
 
     async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError> {
@@ -396,15 +431,15 @@ impl Store for PostgresStore {
 
     async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
         self.writer
-            .write(*rotation, |link, rotation| {
-                Box::pin(sessions::rotate(link, rotation))
+            .write(*rotation, |link, sql, rotation| {
+                Box::pin(sessions::rotate(link, sql, rotation))
             })
             .await
     }
 
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
         self.writer
-            .write((id, end), |link, (id, end)| {
+            .write((id, end), |link, _, (id, end)| {
                 Box::pin(sessions::end(link, *id, *end))
             })
             .await
@@ -417,7 +452,7 @@ impl Store for PostgresStore {
         end: SessionEnd,
     ) -> Result<Vec<EndedSession>, StoreError> {
         self.writer
-            .write((user, spared, end), |link, (user, spared, end)| {
+            .write((user, spared, end), |link, _, (user, spared, end)| {
                 Box::pin(sessions::end_all(link, *user, *spared, *end))
             })
             .await
@@ -433,7 +468,7 @@ impl Store for PostgresStore {
         new: &[SealedSigningKey],
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.writer
-            .write((seen.to_vec(), new.to_vec()), |link, (seen, new)| {
+            .write((seen.to_vec(), new.to_vec()), |link, _, (seen, new)| {
                 Box::pin(keys::swap(link, seen, new))
             })
             .await
@@ -441,7 +476,7 @@ impl Store for PostgresStore {
 
     async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
         self.writer
-            .write((now, until), |link, (now, until)| {
+            .write((now, until), |link, _, (now, until)| {
                 Box::pin(schema::take_upkeep_turn(link, *now, *until))
             })
             .await
@@ -449,7 +484,7 @@ impl Store for PostgresStore {
 
     async fn claim_mail(&self, claim: &MailClaim) -> Result<Vec<ClaimedMail>, StoreError> {
         self.writer
-            .write(*claim, |link, claim| Box::pin(mail::claim(link, claim)))
+            .write(*claim, |link, _, claim| Box::pin(mail::claim(link, claim)))
             .await
     }
 
@@ -459,7 +494,7 @@ impl Store for PostgresStore {
         outcome: MailOutcome,
     ) -> Result<bool, StoreError> {
         self.writer
-            .write((claimed.clone(), outcome), |link, (claimed, outcome)| {
+            .write((claimed.clone(), outcome), |link, _, (claimed, outcome)| {
                 Box::pin(mail::settle(link, claimed, *outcome))
             })
             .await
@@ -467,9 +502,12 @@ impl Store for PostgresStore {
 
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
         self.writer
-            .write(*sweep, |link, sweep| Box::pin(sessions::sweep(link, sweep)))
+            .write(*sweep, |link, _, sweep| {
+                Box::pin(sessions::sweep(link, sweep))
+            })
             .await
     }
+
     async fn reserve_attempt(
         &self,
         reservations: &[Reservation],
@@ -480,15 +518,18 @@ impl Store for PostgresStore {
             return Ok(refused);
         }
         self.writer
-            .write((reservations.to_vec(), now), |link, (reservations, now)| {
-                Box::pin(throttle::reserve(link, reservations, *now))
-            })
+            .write(
+                (reservations.to_vec(), now),
+                |link, _, (reservations, now)| {
+                    Box::pin(throttle::reserve(link, reservations, *now))
+                },
+            )
             .await
     }
 
     async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError> {
         self.writer
-            .write((refunds.to_vec(), now), |link, (refunds, now)| {
+            .write((refunds.to_vec(), now), |link, _, (refunds, now)| {
                 Box::pin(throttle::refund(link, refunds, *now))
             })
             .await
@@ -496,7 +537,7 @@ impl Store for PostgresStore {
 
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
         self.writer
-            .write((now, most), |link, (now, most)| {
+            .write((now, most), |link, _, (now, most)| {
                 Box::pin(throttle::sweep(link, *now, *most))
             })
             .await

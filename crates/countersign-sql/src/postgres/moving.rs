@@ -30,7 +30,7 @@ impl Target {
         options: &PostgresOptions,
     ) -> Result<Result<Self, &'static Table>, Failure> {
         let link = options.connect().await?;
-        schema::migrate(&link).await?;
+        schema::migrate(&link, &options.users).await?;
         schema::require(&link).await?;
         drop(link);
         let link = options.clone().timeout(LONGEST_SILENCE).connect().await?;

@@ -86,7 +86,7 @@ impl Readers {
     /// The rows that a statement gives.
     pub(super) async fn query(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Failure> {
         let limit = self.connector.timeout();
@@ -118,7 +118,7 @@ impl Readers {
     /// The same, read by type.
     pub(super) async fn read<T>(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
         read: impl Fn(&Row) -> Result<T, Failure> + Send,
     ) -> Result<Vec<T>, StoreError> {
@@ -129,7 +129,7 @@ impl Readers {
     /// The one row that a statement may give.
     pub(super) async fn read_one<T>(
         &self,
-        sql: &'static str,
+        sql: &str,
         parameters: &[Parameter<'_>],
         read: impl Fn(&Row) -> Result<T, Failure> + Send,
     ) -> Result<Option<T>, StoreError> {

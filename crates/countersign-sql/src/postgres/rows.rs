@@ -20,18 +20,7 @@ use super::failure::Failure;
 use super::instant::Instant;
 use crate::words;
 
-/// The columns that [`user`] reads, from a table or alias named `auth_user`. Django has made its
-/// numbers 32 or 64 bits wide.
-macro_rules! user_columns {
-    () => {
-        "auth_user.id::bigint AS id, auth_user.username, auth_user.email, auth_user.first_name, \
-         auth_user.last_name, auth_user.is_active, auth_user.is_staff, auth_user.is_superuser, \
-         auth_user.last_login, auth_user.date_joined"
-    };
-}
-pub(super) use user_columns;
-
-/// How many columns [`user`] reads.
+/// How many columns [`user`] reads: those that [`Statements`](super::statements::Statements) names.
 const USER_COLUMNS: usize = 10;
 
 /// A user, from the columns at `from` on.
@@ -61,6 +50,12 @@ pub(super) fn credentials(row: &Row) -> Result<Credentials, Failure> {
         user,
         password: EncodedPassword::new(password),
     })
+}
+
+/// A stored password alone.
+pub(super) fn password(row: &Row) -> Result<EncodedPassword, Failure> {
+    let password: String = Fields::new(row, "auth_user", 0).get("password")?;
+    Ok(EncodedPassword::new(password))
 }
 
 /// The columns that [`session`] reads, from a table or alias named `countersign_session`.

@@ -11,7 +11,9 @@ use tokio_postgres::types::Type;
 use super::failure::Failure;
 use super::link::Link;
 use super::readers::Readers;
+use super::statements::Statements;
 use super::writer::Done;
+use crate::user_table::UserTable;
 use crate::versions::SchemaVersions;
 
 /// The migrations in order. The first makes schema version 1.
@@ -43,12 +45,8 @@ const META_TABLE: &str = "
         ON CONFLICT DO NOTHING;
 ";
 
-/// Every column of Django's table that we read or write.
-const USERS_TABLE: &str = "
-    SELECT id, password, last_login, is_superuser, username, last_name, email, is_staff,
-           is_active, date_joined, first_name
-    FROM auth_user LIMIT 0
-";
+/// Django's table, made where there is none.
+const AUTH_USER: &str = include_str!("migrations/auth_user.sql");
 
 /// Held by the one who migrates: `countersign` in digits, as few as fit.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'436f756e74657273'::bigint)";
@@ -115,7 +113,7 @@ fn refuse(why: Option<String>) -> Result<(), Failure> {
 }
 
 /// Brings a database to the version that this program needs. Gives the versions it had and has.
-pub(super) async fn migrate(link: &Link) -> Result<SchemaVersions, Failure> {
+pub(super) async fn migrate(link: &Link, users: &UserTable) -> Result<SchemaVersions, Failure> {
     let before = versions(link).await?;
     refuse(before.too_new())?;
     if !before.is_pending() {
@@ -123,7 +121,7 @@ pub(super) async fn migrate(link: &Link) -> Result<SchemaVersions, Failure> {
     }
     link.begin_with(LOCK, &[]).await?;
     // Without a COMMIT the transaction ends with the connection, at the latest.
-    let migrated = migrate_locked(link).await;
+    let migrated = migrate_locked(link, users).await;
     match migrated {
         Ok(_) => link.commit().await?,
         Err(_) => link.roll_back().await?,
@@ -131,7 +129,7 @@ pub(super) async fn migrate(link: &Link) -> Result<SchemaVersions, Failure> {
     migrated
 }
 
-async fn migrate_locked(link: &Link) -> Result<SchemaVersions, Failure> {
+async fn migrate_locked(link: &Link, users: &UserTable) -> Result<SchemaVersions, Failure> {
     // Again, now that nobody else can change it.
     let before = versions(link).await?;
     refuse(before.too_new())?;
@@ -141,12 +139,13 @@ async fn migrate_locked(link: &Link) -> Result<SchemaVersions, Failure> {
     // An index of a great table takes its time.
     link.run("SET LOCAL statement_timeout = 0").await?;
     link.run(META_TABLE).await?;
+    if before.current == 0 && users.is_djangos() {
+        link.run(AUTH_USER).await?;
+    }
     for migration in MIGRATIONS.iter().skip(before.current as usize) {
         link.run(migration).await?;
     }
-    link.query_once(USERS_TABLE, &[]).await.map_err(|failure| {
-        Failure::corrupt(format!("the table auth_user is not Django's: {failure}"))
-    })?;
+    Statements::read(link, users).await?;
     link.query_once(
         "UPDATE countersign_meta SET schema_version = $1",
         &[(&i64::from(WANTED), Type::INT8)],

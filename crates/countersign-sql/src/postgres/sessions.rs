@@ -12,7 +12,8 @@ use super::changes::{said_ended, told};
 use super::failure::Failure;
 use super::link::Link;
 use super::readers::Readers;
-use super::rows::{self, ended_columns, session_columns, user_columns};
+use super::rows::{self, ended_columns, session_columns};
+use super::statements::Statements;
 use super::writer::Done;
 use crate::words;
 
@@ -31,30 +32,26 @@ macro_rules! list_sql {
 
 pub(super) async fn find(
     readers: &Readers,
+    sql: &Statements,
     id: SessionId,
 ) -> Result<Option<(Session, Option<User>)>, StoreError> {
-    let sql = concat!(
-        "SELECT ",
-        session_columns!(),
-        ", ",
-        user_columns!(),
-        " FROM countersign_session LEFT JOIN auth_user
-             ON auth_user.id = countersign_session.user_id
-           WHERE countersign_session.id = $1"
-    );
     readers
-        .read_one(sql, &[(&id.0, Type::UUID)], rows::session_and_user)
+        .read_one(
+            &sql.find_session,
+            &[(&id.0, Type::UUID)],
+            rows::session_and_user,
+        )
         .await
 }
 
-pub(super) async fn rotate(link: &Link, rotation: &Rotation) -> Result<Done<bool>, Failure> {
-    let sql = "UPDATE countersign_session SET generation = $3, rotated_at = $4
-         WHERE id = $1 AND generation = $2 AND ended_at IS NULL
-             AND EXISTS (SELECT 1 FROM auth_user WHERE auth_user.id = user_id AND is_active)
-         RETURNING 1";
+pub(super) async fn rotate(
+    link: &Link,
+    sql: &Statements,
+    rotation: &Rotation,
+) -> Result<Done<bool>, Failure> {
     let rotated = link
         .query(
-            sql,
+            &sql.rotate,
             &[
                 (&rotation.session.0, Type::UUID),
                 (&i64::from(rotation.from.0), Type::INT8),

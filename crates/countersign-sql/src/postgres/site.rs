@@ -12,17 +12,19 @@ use super::failure::Failure;
 use super::link::Link;
 use super::readers::Readers;
 use super::rows::{self, ended_columns};
+use super::statements::Statements;
 use super::writer::Done;
 use super::{accounts, sessions};
-use crate::site::{BLACKLIST_TABLES, POWER_TABLES, Power, collect_powers, no_power_tables};
+use crate::site::{BLACKLIST_TABLES, Power, collect_powers, no_power_tables, power_tables};
 
 /// Records the session that a legacy token is exchanged for, if there is none.
 pub(super) async fn take_over(
     link: &Link,
+    sql: &Statements,
     takeover: &TakeOver,
 ) -> Result<Done<TakeOverOutcome>, Failure> {
     let session = &takeover.session;
-    let found = accounts::begin(link, session.user_id).await?;
+    let found = accounts::begin(link, sql, session.user_id).await?;
     let refusal = match &found {
         None => Some(TakeOverOutcome::NoSuchUser),
         Some(found) if session.end.is_none() && !found.user.is_active => {
@@ -41,7 +43,7 @@ pub(super) async fn take_over(
     };
     let user = found.user;
 
-    let sql = concat!(
+    let record = concat!(
         "WITH opened AS (
              INSERT INTO countersign_session (id, user_id, generation, opened_at, rotated_at,
                  remember, address, user_agent, ended_at, end_reason, ended_by)
@@ -66,7 +68,7 @@ pub(super) async fn take_over(
     let end = session.end;
     let opened = link
         .commit_with(
-            sql,
+            record,
             &[
                 (&link.origin, Type::INT8),
                 (&session.id.0, Type::UUID),
@@ -128,42 +130,36 @@ async fn is_revoked(link: &Link, token_id: Option<&str>) -> Result<bool, Failure
 
 pub(super) async fn powers(
     readers: &Readers,
+    sql: &Statements,
     user: UserId,
     most: u32,
 ) -> Result<Powers, StoreError> {
-    let sql = "SELECT 1 AS kind, auth_group.name::text AS name
-         FROM auth_group JOIN auth_user_groups ON auth_user_groups.group_id = auth_group.id
-         WHERE auth_user_groups.user_id = $1
-         UNION ALL
-         SELECT 2, django_content_type.app_label || '.' || auth_permission.codename
-         FROM auth_permission
-             JOIN django_content_type ON django_content_type.id = auth_permission.content_type_id
-         WHERE auth_permission.id IN (
-             SELECT permission_id FROM auth_user_user_permissions WHERE user_id = $1
-             UNION
-             SELECT auth_group_permissions.permission_id
-             FROM auth_group_permissions
-                 JOIN auth_user_groups ON auth_user_groups.group_id = auth_group_permissions.group_id
-             WHERE auth_user_groups.user_id = $1)
-         ORDER BY kind, name LIMIT $2";
     let parameters = [
         (&user.0 as _, Type::INT8),
         (&(i64::from(most) + 1) as _, Type::INT8),
     ];
     let read = readers
-        .read(sql, &parameters, |row| {
-            Ok((Power::from_number(row.try_get(0)?), row.try_get(1)?))
+        .read(&sql.powers, &parameters, |row| {
+            Ok((
+                Power::from_number(row.try_get(0)?),
+                row.try_get::<_, String>(1)?,
+            ))
         })
         .await;
     match read {
         Ok(rows) => Ok(collect_powers(rows)),
         Err(error) => {
-            let tables = POWER_TABLES.as_slice();
+            let tables = power_tables(&sql.users);
+            let tables = tables.as_slice();
             let found = readers
                 .query(HAS_TABLES, &[(&tables, Type::TEXT_ARRAY)])
                 .await;
             let is_lacking = found.is_ok_and(|found| found.is_empty());
-            Err(if is_lacking { no_power_tables() } else { error })
+            Err(if is_lacking {
+                no_power_tables(&sql.users)
+            } else {
+                error
+            })
         }
     }
 }

@@ -1,62 +1,62 @@
 //! Transitions and reads of users.
 
 use countersign_core::error::StoreError;
+use countersign_core::password::EncodedPassword;
 use countersign_core::store::{Change, UserQuery};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::changes::{said_user_changed, told};
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
 use super::readers::Readers;
-use super::rows::{self, user_columns};
+use super::rows;
+use super::statements::Statements;
 use super::writer::Done;
 use crate::words;
 
-pub(super) async fn find(readers: &Readers, id: UserId) -> Result<Option<User>, StoreError> {
-    let sql = concat!("SELECT ", user_columns!(), " FROM auth_user WHERE id = $1");
+pub(super) async fn find(
+    readers: &Readers,
+    sql: &Statements,
+    id: UserId,
+) -> Result<Option<User>, StoreError> {
     readers
-        .read_one(sql, &[(&id.0, Type::INT8)], |row| rows::user(row, 0))
+        .read_one(&sql.find, &[(&id.0, Type::INT8)], |row| rows::user(row, 0))
         .await
 }
 
 pub(super) async fn credentials(
     readers: &Readers,
+    sql: &Statements,
     username: &str,
 ) -> Result<Option<Credentials>, StoreError> {
     // No text in PostgreSQL has one.
     if username.contains('\0') {
         return Ok(None);
     }
-    let sql = concat!(
-        "SELECT ",
-        user_columns!(),
-        ", password FROM auth_user WHERE username = $1"
-    );
     readers
-        .read_one(sql, &[(&username, Type::TEXT)], rows::credentials)
+        .read_one(
+            &sql.credentials,
+            &[(&username, Type::TEXT)],
+            rows::credentials,
+        )
         .await
 }
 
-pub(super) async fn list(readers: &Readers, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+pub(super) async fn list(
+    readers: &Readers,
+    sql: &Statements,
+    query: &UserQuery,
+) -> Result<Vec<User>, StoreError> {
     let pattern = match query.search.as_deref().map(words::containing) {
         Some(None) => return Ok(Vec::new()),
         Some(Some(pattern)) => Some(pattern),
         None => None,
     };
-    let sql = concat!(
-        "SELECT ",
-        user_columns!(),
-        r" FROM auth_user
-           WHERE id > $1
-               AND ($2 IS NULL OR username ILIKE $2 ESCAPE E'\\' OR email ILIKE $2 ESCAPE E'\\')
-           ORDER BY id LIMIT $3"
-    );
     readers
         .read(
-            sql,
+            &sql.list,
             &[
                 (&query.after.map_or(i64::MIN, |id| id.0), Type::INT8),
                 (&pattern, Type::TEXT),
@@ -67,30 +67,37 @@ pub(super) async fn list(readers: &Readers, query: &UserQuery) -> Result<Vec<Use
         .await
 }
 
-pub(super) async fn any(readers: &Readers) -> Result<bool, StoreError> {
-    let any = readers
-        .query("SELECT 1 FROM auth_user LIMIT 1", &[])
-        .await?;
-    Ok(!any.is_empty())
+pub(super) async fn sample_passwords(
+    readers: &Readers,
+    sql: &Statements,
+    ends: u32,
+) -> Result<Vec<EncodedPassword>, StoreError> {
+    let ends = i64::from(ends);
+    readers
+        .read(
+            &sql.sample_passwords,
+            &[(&ends, Type::INT8)],
+            rows::password,
+        )
+        .await
+}
+
+pub(super) async fn any(readers: &Readers, sql: &Statements) -> Result<bool, StoreError> {
+    Ok(!readers.query(&sql.any, &[]).await?.is_empty())
 }
 
 /// `None`: another user has the name.
-pub(super) async fn create(link: &Link, new: &NewUser) -> Result<Done<Option<User>>, Failure> {
-    let sql = concat!(
-        "WITH auth_user AS (
-             INSERT INTO auth_user (password, last_login, is_superuser, username, last_name, email,
-                 is_staff, is_active, date_joined, first_name)
-             VALUES ($2, NULL, $3, $4, '', $5, $6, true, $7, '')
-             ON CONFLICT (username) DO NOTHING
-             RETURNING *), ",
-        told!(said_user_changed!("auth_user")),
-        " SELECT ",
-        user_columns!(),
-        " FROM auth_user"
-    );
+pub(super) async fn create(
+    link: &Link,
+    sql: &Statements,
+    new: &NewUser,
+) -> Result<Done<Option<User>>, Failure> {
+    sql.users
+        .refuse_roles(new.is_staff, new.is_superuser)
+        .map_err(Failure::unavailable)?;
     let created = link
         .query(
-            sql,
+            &sql.create,
             &[
                 (&link.origin, Type::INT8),
                 (&new.password.as_str(), Type::TEXT),
@@ -107,34 +114,20 @@ pub(super) async fn create(link: &Link, new: &NewUser) -> Result<Done<Option<Use
 
 pub(super) async fn update_profile(
     link: &Link,
+    sql: &Statements,
     id: UserId,
     change: &ProfileChange,
 ) -> Result<Done<Option<User>>, Failure> {
-    let sql = concat!(
-        "WITH auth_user AS (
-             UPDATE auth_user
-             SET first_name = coalesce($3, first_name), last_name = coalesce($4, last_name)
-             WHERE id = $2
-             RETURNING *), ",
-        told!(said_user_changed!("auth_user")),
-        " SELECT ",
-        user_columns!(),
-        " FROM auth_user"
-    );
+    let first_name = change.first_name.as_ref().map(PersonName::as_str);
+    let last_name = change.last_name.as_ref().map(PersonName::as_str);
     let updated = link
         .query(
-            sql,
+            &sql.update_profile,
             &[
                 (&link.origin, Type::INT8),
                 (&id.0, Type::INT8),
-                (
-                    &change.first_name.as_ref().map(PersonName::as_str),
-                    Type::TEXT,
-                ),
-                (
-                    &change.last_name.as_ref().map(PersonName::as_str),
-                    Type::TEXT,
-                ),
+                (&first_name, Type::TEXT),
+                (&last_name, Type::TEXT),
             ],
         )
         .await?;

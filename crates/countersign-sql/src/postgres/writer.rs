@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::failure::Failure;
 use super::link::{Connector, Link};
 use super::origins::Origins;
+use super::statements::Statements;
 
 /// How often a transition is tried that others were in the way of.
 const ATTEMPTS: u32 = 3;
@@ -41,7 +42,7 @@ impl<T> Done<T> {
 
 /// A transition with these arguments. It may be run again if others were in its way.
 pub(super) type Transition<A, T> =
-    for<'t> fn(&'t Link, &'t A) -> BoxFuture<'t, Result<Done<T>, Failure>>;
+    for<'t> fn(&'t Link, &'t Statements, &'t A) -> BoxFuture<'t, Result<Done<T>, Failure>>;
 
 /// Runs transitions.
 #[derive(Clone)]
@@ -49,6 +50,7 @@ pub(super) struct Writer {
     pool: Pool<Connector>,
     watchers: Arc<Watchers>,
     origins: Arc<Origins>,
+    sql: Arc<Statements>,
     timeout: Duration,
 }
 
@@ -58,6 +60,7 @@ impl Writer {
         size: usize,
         watchers: Arc<Watchers>,
         origins: Arc<Origins>,
+        sql: Arc<Statements>,
     ) -> Result<Self, Failure> {
         let timeout = connector.timeout();
         let pool = Pool::builder(connector)
@@ -78,6 +81,7 @@ impl Writer {
             pool,
             watchers,
             origins,
+            sql,
             timeout,
         })
     }
@@ -118,7 +122,7 @@ impl Writer {
                 .await
                 .map_err(|_| Failure::Late(self.timeout))??;
             let done = self
-                .run_once(&link, transition(&link, arguments), deadline)
+                .run_once(&link, transition(&link, &self.sql, arguments), deadline)
                 .await;
             match done {
                 Ok(done) => {

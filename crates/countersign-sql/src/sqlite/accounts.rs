@@ -10,16 +10,19 @@ use countersign_core::user::UserId;
 use rusqlite::{Connection, params};
 
 use super::failure::Failure;
+use super::statements::Statements;
 use super::writer::Transition;
 use super::{datetime, mail, rows, sessions, users};
+use crate::words;
 
 /// Opens a session, if the account still is as it was when the password was checked.
 pub(super) fn open(
     transition: &mut Transition<'_>,
+    sql: &Statements,
     opening: &OpenSession,
 ) -> Result<OpenOutcome, Failure> {
     let session = &opening.session;
-    let found = users::credentials_by_id(transition.connection, session.user_id)?;
+    let found = users::credentials_by_id(transition.connection, sql, session.user_id)?;
     let Some(mut user) = found
         .filter(|credentials| credentials.password == opening.verified)
         .map(|credentials| credentials.user)
@@ -29,16 +32,16 @@ pub(super) fn open(
     if !user.is_active {
         return Ok(OpenOutcome::Inactive);
     }
-    let mut note_login = transition.connection.prepare_cached(
-        "UPDATE auth_user SET last_login = ?2, password = coalesce(?3, password) WHERE id = ?1",
-    )?;
+    let mut note_login = transition.connection.prepare_cached(&sql.note_login)?;
     let upgraded = opening.upgraded.as_ref().map(EncodedPassword::as_str);
     note_login.execute(params![
         user.id.0,
         datetime::write(session.opened_at),
         upgraded
     ])?;
-    user.last_login = Some(session.opened_at);
+    if sql.users.noted_login().is_some() {
+        user.last_login = Some(session.opened_at);
+    }
 
     let ending = EndedAt {
         at: session.opened_at,
@@ -61,20 +64,21 @@ pub(super) fn open(
 
 pub(super) fn change_account(
     transition: &mut Transition<'_>,
+    sql: &Statements,
     change: &AccountChange,
 ) -> Result<Option<AccountChanged>, Failure> {
-    let Some(mut user) = users::find(transition.connection, change.user)? else {
+    let Some(mut user) = users::find(transition.connection, sql, change.user)? else {
         return Ok(None);
     };
     let reason = change.kind.ends_sessions(&user);
     match &change.kind {
         AccountChangeKind::Password(new) => {
-            users::write_password(transition.connection, user.id, new)?;
+            users::write_password(transition.connection, sql, user.id, new)?;
         }
         AccountChangeKind::Active(active) => {
             transition
                 .connection
-                .prepare_cached("UPDATE auth_user SET is_active = ?2 WHERE id = ?1")?
+                .prepare_cached(&sql.write_active)?
                 .execute(params![user.id.0, active])?;
             user.is_active = *active;
         }
@@ -82,12 +86,13 @@ pub(super) fn change_account(
             is_staff,
             is_superuser,
         } => {
+            sql.users
+                .refuse_roles(*is_staff, *is_superuser)
+                .map_err(Failure::unavailable)?;
             transition
                 .connection
-                .prepare_cached(
-                    "UPDATE auth_user SET is_staff = ?2, is_superuser = ?3 WHERE id = ?1",
-                )?
-                .execute(params![user.id.0, is_staff, is_superuser])?;
+                .prepare_cached(&sql.write_roles)?
+                .execute(params![is_staff, is_superuser, user.id.0])?;
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
     }
@@ -104,16 +109,17 @@ pub(super) fn change_account(
 
 pub(super) fn change_password(
     transition: &mut Transition<'_>,
+    sql: &Statements,
     change: &PasswordChange,
 ) -> Result<PasswordOutcome, Failure> {
     if !sessions::is_live(transition.connection, change.session, change.user)? {
         return Ok(PasswordOutcome::SessionOver);
     }
-    let found = users::credentials_by_id(transition.connection, change.user)?;
+    let found = users::credentials_by_id(transition.connection, sql, change.user)?;
     if found.is_none_or(|found| found.password != change.verified) {
         return Ok(PasswordOutcome::Outdated);
     }
-    users::write_password(transition.connection, change.user, &change.new)?;
+    users::write_password(transition.connection, sql, change.user, &change.new)?;
     let end = change.ending.because(EndReason::PasswordChanged);
     let ended = sessions::end_all(transition, change.user, Some(change.session), end)?;
     mail::queue(transition.connection, change.mail.as_ref())?;
@@ -123,13 +129,12 @@ pub(super) fn change_password(
 
 pub(super) fn delete(
     transition: &mut Transition<'_>,
+    sql: &Statements,
     id: UserId,
     ending: EndedAt,
 ) -> Result<Option<Vec<EndedSession>>, Failure> {
-    forget_in_django(transition.connection, id)?;
-    let mut statement = transition
-        .connection
-        .prepare_cached("DELETE FROM auth_user WHERE id = ?1")?;
+    forget_in_django(transition.connection, &sql.users.name, id)?;
+    let mut statement = transition.connection.prepare_cached(&sql.delete)?;
     if statement.execute([id.0])? == 0 {
         return Ok(None);
     }
@@ -144,23 +149,19 @@ pub(super) fn delete(
 /// everybody's in the group.
 ///
 /// What other applications' tables say is not for us to delete: a user they refer to is kept.
-fn forget_in_django(connection: &Connection, id: UserId) -> Result<(), Failure> {
-    const DJANGOS: [&str; 3] = [
-        "auth_user_groups",
-        "auth_user_user_permissions",
-        "django_admin_log",
-    ];
+fn forget_in_django(connection: &Connection, users: &str, id: UserId) -> Result<(), Failure> {
+    let djangos = words::djangos_tables(users);
     let mut statement = connection.prepare_cached(
         r#"SELECT tables.name, keys."from"
            FROM sqlite_schema AS tables, pragma_foreign_key_list(tables.name) AS keys
-           WHERE tables.type = 'table' AND keys."table" = 'auth_user' COLLATE NOCASE"#,
+           WHERE tables.type = 'table' AND keys."table" = ?1 COLLATE NOCASE"#,
     )?;
-    let references = rows::all(statement.query([])?, |row| {
+    let references = rows::all(statement.query([users])?, |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
     })?;
     for (table, column) in references {
         let (quoted_table, quoted_column) = (quoted(&table), quoted(&column));
-        if DJANGOS.contains(&table.as_str()) {
+        if djangos.contains(&table) {
             let delete = format!("DELETE FROM {quoted_table} WHERE {quoted_column} = ?1");
             connection.execute(&delete, [id.0])?;
             continue;

@@ -20,6 +20,8 @@ mod rows;
 mod schema;
 mod sessions;
 mod site;
+mod statements;
+mod survey;
 mod throttle;
 mod users;
 mod writer;
@@ -32,12 +34,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::error::StoreError;
 use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
+use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
+use countersign_core::survey::Survey;
 use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
@@ -47,7 +51,9 @@ use self::feed::Feed;
 use self::file::{DatabaseFile, Role};
 pub(crate) use self::moving::Source;
 use self::readers::Readers;
-use self::writer::Writer;
+use self::statements::Statements;
+use self::writer::{Transition, Writer};
+use crate::user_table::{TableFacts, UserTable};
 use crate::versions::{Migrations, SchemaVersions};
 
 /// Where the database is and how it is opened.
@@ -64,6 +70,8 @@ pub struct SqliteOptions {
     pub create: bool,
     /// What is done about a database of an older schema version. Default: it is migrated.
     pub migrations: Migrations,
+    /// Where users stand. Default: in Django's `auth_user`.
+    pub users: UserTable,
 }
 
 impl SqliteOptions {
@@ -75,6 +83,7 @@ impl SqliteOptions {
             readers: thread::available_parallelism().map_or(1, usize::from),
             create: true,
             migrations: Migrations::Apply,
+            users: UserTable::default(),
         }
     }
 
@@ -105,6 +114,13 @@ impl SqliteOptions {
         self.migrations = migrations;
         self
     }
+
+    /// Sets [`users`](Self::users).
+    #[must_use]
+    pub fn users(mut self, users: UserTable) -> Self {
+        self.users = users;
+        self
+    }
 }
 
 /// A store in one SQLite file: for any number of processes on one machine.
@@ -123,6 +139,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
     watchers: Arc<Watchers>,
+    sql: Arc<Statements>,
 }
 
 impl SqliteStore {
@@ -130,8 +147,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the file cannot be opened or made, is locked for longer than
-    /// the timeout, or is of a schema version that the options or this program refuse;
-    /// [`StoreError::Corrupt`] if it is no database, or its `auth_user` is not Django's.
+    /// the timeout, is of a schema version that the options or this program refuse, or has no users
+    /// table that can be used; [`StoreError::Corrupt`] if it is no database.
     pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         Ok(Self::open_file(options)?)
     }
@@ -150,6 +167,7 @@ impl SqliteStore {
         let origin = attachment
             .connection
             .query_row("SELECT random()", [], |row| row.get(0))?;
+        let sql = Arc::new(Statements::read(&attachment.connection, &options.users)?);
         let watchers = Arc::new(Watchers::default());
         let readers = Arc::new(Readers::new(Arc::clone(&file), options.readers));
         let feed = Feed::start(
@@ -165,6 +183,7 @@ impl SqliteStore {
             readers,
             writer,
             watchers,
+            sql,
         })
     }
 
@@ -182,6 +201,16 @@ impl SqliteStore {
             current: migrate(&path, options)?,
             wanted: schema::WANTED,
         })
+    }
+
+    /// Looks at the users of a database, which may be Django's alone, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if there is no such file, or no users table in it that can be used.
+    pub fn survey(options: &SqliteOptions, survey: &mut Survey) -> Result<TableFacts, StoreError> {
+        let path = file::absolute(&options.path)?;
+        let connection = file::connect(&path, Role::Reader, options.timeout)?;
+        Ok(survey::read(&connection, &options.users, survey)?)
     }
 
     /// The schema version of a database and the one that this program needs. Changes nothing; a
@@ -207,7 +236,21 @@ fn migrate(path: &Path, options: &SqliteOptions) -> Result<u32, Failure> {
         file::create(path)?;
     }
     let connection = file::connect(path, Role::Writer, options.timeout)?;
-    schema::migrate(&connection, options.timeout)
+    schema::migrate(&connection, &options.users, options.timeout)
+}
+
+impl SqliteStore {
+    /// Runs a transition that reaches into the users table.
+    async fn write<F, T>(&self, transition: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Transition<'_>, &Statements) -> Result<T, Failure> + Send + 'static,
+        T: Send + 'static,
+    {
+        let sql = Arc::clone(&self.sql);
+        self.writer
+            .write(move |in_group| transition(in_group, &sql))
+            .await
+    }
 }
 
 /// Lets a database be used again that had moved. Gives where it had gone.
@@ -233,28 +276,34 @@ impl Store for SqliteStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        self.readers.read(|connection| users::find(connection, id))
+        self.readers
+            .read(|connection| users::find(connection, &self.sql, id))
     }
 
     async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError> {
         self.readers
-            .read(|connection| users::credentials(connection, username))
+            .read(|connection| users::credentials(connection, &self.sql, username))
     }
 
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
         self.readers
-            .read(|connection| users::list(connection, query))
+            .read(|connection| users::list(connection, &self.sql, query))
+    }
+
+    async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError> {
+        self.readers
+            .read(|connection| users::sample_passwords(connection, &self.sql, ends))
     }
 
     async fn has_users(&self) -> Result<bool, StoreError> {
-        self.readers.read(users::any)
+        self.readers
+            .read(|connection| users::any(connection, &self.sql))
     }
 
     async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
         let user = user.clone();
         let created = self
-            .writer
-            .write(move |transition| users::create(transition, &user))
+            .write(move |transition, sql| users::create(transition, sql, &user))
             .await?;
         created.ok_or(CreateUserError::UsernameTaken)
     }
@@ -265,8 +314,7 @@ impl Store for SqliteStore {
         change: &ProfileChange,
     ) -> Result<Option<User>, StoreError> {
         let change = change.clone();
-        self.writer
-            .write(move |transition| users::update_profile(transition, id, &change))
+        self.write(move |transition, sql| users::update_profile(transition, sql, id, &change))
             .await
     }
 
@@ -275,8 +323,7 @@ impl Store for SqliteStore {
         change: &AccountChange,
     ) -> Result<Option<AccountChanged>, StoreError> {
         let change = change.clone();
-        self.writer
-            .write(move |transition| accounts::change_account(transition, &change))
+        self.write(move |transition, sql| accounts::change_account(transition, sql, &change))
             .await
     }
 
@@ -285,8 +332,7 @@ impl Store for SqliteStore {
         change: &PasswordChange,
     ) -> Result<PasswordOutcome, StoreError> {
         let change = change.clone();
-        self.writer
-            .write(move |transition| accounts::change_password(transition, &change))
+        self.write(move |transition, sql| accounts::change_password(transition, sql, &change))
             .await
     }
 
@@ -295,28 +341,25 @@ impl Store for SqliteStore {
         id: UserId,
         ending: EndedAt,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
-        self.writer
-            .write(move |transition| accounts::delete(transition, id, ending))
+        self.write(move |transition, sql| accounts::delete(transition, sql, id, ending))
             .await
     }
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
         let opening = opening.clone();
-        self.writer
-            .write(move |transition| accounts::open(transition, &opening))
+        self.write(move |transition, sql| accounts::open(transition, sql, &opening))
             .await
     }
 
     async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError> {
         let takeover = takeover.clone();
-        self.writer
-            .write(move |transition| site::take_over(transition, &takeover))
+        self.write(move |transition, sql| site::take_over(transition, sql, &takeover))
             .await
     }
 
     async fn find_powers(&self, user: UserId, most: u32) -> Result<Powers, StoreError> {
         self.readers
-            .read(|connection| site::powers(connection, user, most))
+            .read(|connection| site::powers(connection, &self.sql, user, most))
     }
 
     async fn find_session(
@@ -324,7 +367,7 @@ impl Store for SqliteStore {
         id: SessionId,
     ) -> Result<Option<(Session, Option<User>)>, StoreError> {
         self.readers
-            .read(|connection| sessions::find(connection, id))
+            .read(|connection| sessions::find(connection, &self.sql, id))
     }
 
     async fn list_sessions(&self, query: &SessionQuery) -> Result<Vec<Session>, StoreError> {
@@ -339,8 +382,7 @@ impl Store for SqliteStore {
 
     async fn rotate(&self, rotation: &Rotation) -> Result<bool, StoreError> {
         let rotation = *rotation;
-        self.writer
-            .write(move |transition| sessions::rotate(transition.connection, rotation))
+        self.write(move |transition, sql| sessions::rotate(transition.connection, sql, rotation))
             .await
     }
 

@@ -20,17 +20,7 @@ use super::datetime;
 use super::failure::Failure;
 use crate::words;
 
-/// The columns that [`user`] reads, from a table or alias named `auth_user`.
-macro_rules! user_columns {
-    () => {
-        "auth_user.id, auth_user.username, auth_user.email, auth_user.first_name, \
-         auth_user.last_name, auth_user.is_active, auth_user.is_staff, auth_user.is_superuser, \
-         auth_user.last_login, auth_user.date_joined"
-    };
-}
-pub(super) use user_columns;
-
-/// How many columns [`user`] reads.
+/// How many columns [`user`] reads: those that [`Statements`](super::statements::Statements) names.
 const USER_COLUMNS: usize = 10;
 
 /// A user, from the columns at `from` on.
@@ -58,6 +48,13 @@ pub(super) fn credentials(row: &Row<'_>) -> Result<Credentials, Failure> {
         user,
         password: EncodedPassword::new(password),
     })
+}
+
+/// A stored password alone.
+pub(super) fn password(row: &Row<'_>) -> Result<EncodedPassword, Failure> {
+    Ok(EncodedPassword::new(
+        Fields::new(row, "auth_user", 0).text("password")?,
+    ))
 }
 
 /// The columns that [`session`] reads, from a table or alias named `countersign_session`.

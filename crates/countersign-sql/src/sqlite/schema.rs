@@ -12,6 +12,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::failure::Failure;
 use super::moved;
+use super::statements::Statements;
+use crate::user_table::UserTable;
 use crate::versions::SchemaVersions;
 
 /// The migrations in order. The first makes schema version 1.
@@ -43,12 +45,8 @@ const META_TABLE: &str = "
         ON CONFLICT DO NOTHING;
 ";
 
-/// Every column of Django's table that we read or write.
-const USERS_TABLE: &str = "
-    SELECT id, password, last_login, is_superuser, username, last_name, email, is_staff,
-           is_active, date_joined, first_name
-    FROM auth_user
-";
+/// Django's table, made where there is none.
+const AUTH_USER: &str = include_str!("migrations/auth_user.sql");
 
 /// The version of a database, which is not changed.
 pub(super) fn versions(connection: &Connection) -> Result<SchemaVersions, Failure> {
@@ -79,7 +77,11 @@ pub(super) fn require(connection: &Connection) -> Result<(), Failure> {
 }
 
 /// Brings a database to the version that this program needs. Gives the version it had.
-pub(super) fn migrate(connection: &Connection, timeout: Duration) -> Result<u32, Failure> {
+pub(super) fn migrate(
+    connection: &Connection,
+    users: &UserTable,
+    timeout: Duration,
+) -> Result<u32, Failure> {
     let versions = versions(connection)?;
     refuse_newer(versions)?;
     let current = versions.current;
@@ -89,7 +91,7 @@ pub(super) fn migrate(connection: &Connection, timeout: Duration) -> Result<u32,
     }
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Without a COMMIT the transaction ends with the connection, at the latest.
-    let migrated = migrate_locked(connection);
+    let migrated = migrate_locked(connection, users);
     connection.execute_batch(if migrated.is_ok() {
         "COMMIT"
     } else {
@@ -98,18 +100,19 @@ pub(super) fn migrate(connection: &Connection, timeout: Duration) -> Result<u32,
     migrated
 }
 
-fn migrate_locked(connection: &Connection) -> Result<u32, Failure> {
+fn migrate_locked(connection: &Connection, users: &UserTable) -> Result<u32, Failure> {
     // Again, now that nobody else can change it.
     let versions = versions(connection)?;
     refuse_newer(versions)?;
     let current = versions.current;
     connection.execute_batch(META_TABLE)?;
+    if current == 0 && users.is_djangos() {
+        connection.execute_batch(AUTH_USER)?;
+    }
     for migration in MIGRATIONS.iter().skip(current as usize) {
         connection.execute_batch(migration)?;
     }
-    connection.prepare(USERS_TABLE).map_err(|error| {
-        Failure::corrupt(format!("the table auth_user is not Django's: {error}"))
-    })?;
+    Statements::read(connection, users)?;
     connection.execute("UPDATE countersign_meta SET schema_version = ?1", [WANTED])?;
     Ok(current)
 }

@@ -10,7 +10,8 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::rows::{self, ended_columns, session_columns, user_columns};
+use super::rows::{self, ended_columns, session_columns};
+use super::statements::Statements;
 use super::writer::Transition;
 use crate::words;
 
@@ -44,17 +45,10 @@ macro_rules! list_sql {
 
 pub(super) fn find(
     connection: &Connection,
+    sql: &Statements,
     id: SessionId,
 ) -> Result<Option<(Session, Option<User>)>, Failure> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT ",
-        session_columns!(),
-        ", ",
-        user_columns!(),
-        " FROM countersign_session LEFT JOIN auth_user
-             ON auth_user.id = countersign_session.user_id
-           WHERE countersign_session.id = ?1"
-    ))?;
+    let mut statement = connection.prepare_cached(&sql.find_session)?;
     rows::one(statement.query([bytes(&id)])?, |row| {
         let session = rows::session(row, 0)?;
         let is_deleted = row.get_ref(rows::SESSION_COLUMNS)? == rusqlite::types::ValueRef::Null;
@@ -124,12 +118,12 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<(), F
     Ok(())
 }
 
-pub(super) fn rotate(connection: &Connection, rotation: Rotation) -> Result<bool, Failure> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE countersign_session SET generation = ?3, rotated_at = ?4
-         WHERE id = ?1 AND generation = ?2 AND ended_at IS NULL
-             AND EXISTS (SELECT 1 FROM auth_user WHERE auth_user.id = user_id AND is_active)",
-    )?;
+pub(super) fn rotate(
+    connection: &Connection,
+    sql: &Statements,
+    rotation: Rotation,
+) -> Result<bool, Failure> {
+    let mut statement = connection.prepare_cached(&sql.rotate)?;
     let rotated = statement.execute(params![
         bytes(&rotation.session),
         rotation.from.0,

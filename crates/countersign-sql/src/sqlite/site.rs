@@ -7,18 +7,20 @@ use countersign_core::user::UserId;
 use rusqlite::{Connection, params};
 
 use super::failure::Failure;
+use super::statements::Statements;
 use super::writer::Transition;
 use super::{sessions, users};
-use crate::site::{BLACKLIST_TABLES, POWER_TABLES, Power, collect_powers, no_power_tables};
+use crate::site::{BLACKLIST_TABLES, Power, collect_powers, no_power_tables, power_tables};
 
 /// Records the session that a legacy token is exchanged for, if there is none.
 pub(super) fn take_over(
     transition: &mut Transition<'_>,
+    sql: &Statements,
     takeover: &TakeOver,
 ) -> Result<TakeOverOutcome, Failure> {
     let connection = transition.connection;
     let session = &takeover.session;
-    let Some(user) = users::find(connection, session.user_id)? else {
+    let Some(user) = users::find(connection, sql, session.user_id)? else {
         return Ok(TakeOverOutcome::NoSuchUser);
     };
     if session.end.is_none() && !user.is_active {
@@ -29,7 +31,7 @@ pub(super) fn take_over(
     {
         return Ok(TakeOverOutcome::Revoked);
     }
-    if sessions::find(connection, session.id)?.is_some() {
+    if sessions::find(connection, sql, session.id)?.is_some() {
         return Ok(TakeOverOutcome::Used);
     }
     let mut ended = Vec::new();
@@ -59,26 +61,15 @@ fn is_revoked(connection: &Connection, token_id: &str) -> Result<bool, Failure> 
     Ok(statement.exists([token_id])?)
 }
 
-pub(super) fn powers(connection: &Connection, user: UserId, most: u32) -> Result<Powers, Failure> {
-    let statement = connection.prepare_cached(
-        "SELECT 1 AS kind, auth_group.name AS name
-         FROM auth_group JOIN auth_user_groups ON auth_user_groups.group_id = auth_group.id
-         WHERE auth_user_groups.user_id = ?1
-         UNION ALL
-         SELECT 2, django_content_type.app_label || '.' || auth_permission.codename
-         FROM auth_permission
-             JOIN django_content_type ON django_content_type.id = auth_permission.content_type_id
-         WHERE auth_permission.id IN (
-             SELECT permission_id FROM auth_user_user_permissions WHERE user_id = ?1
-             UNION
-             SELECT auth_group_permissions.permission_id
-             FROM auth_group_permissions
-                 JOIN auth_user_groups ON auth_user_groups.group_id = auth_group_permissions.group_id
-             WHERE auth_user_groups.user_id = ?1)
-         ORDER BY kind, name LIMIT ?2",
-    );
-    if statement.is_err() && !has_tables(connection, &POWER_TABLES)? {
-        return Err(no_power_tables().into());
+pub(super) fn powers(
+    connection: &Connection,
+    sql: &Statements,
+    user: UserId,
+    most: u32,
+) -> Result<Powers, Failure> {
+    let statement = connection.prepare_cached(&sql.powers);
+    if statement.is_err() && !has_tables(connection, &power_tables(&sql.users))? {
+        return Err(no_power_tables(&sql.users).into());
     }
     let mut statement = statement?;
     let rows = statement.query_map(params![user.0, i64::from(most) + 1], |row| {
@@ -87,11 +78,11 @@ pub(super) fn powers(connection: &Connection, user: UserId, most: u32) -> Result
     Ok(collect_powers(rows.collect::<Result<Vec<_>, _>>()?))
 }
 
-fn has_tables(connection: &Connection, names: &[&str]) -> Result<bool, Failure> {
+fn has_tables(connection: &Connection, names: &[impl AsRef<str>]) -> Result<bool, Failure> {
     let mut statement = connection
         .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
     for name in names {
-        if !statement.exists([name])? {
+        if !statement.exists([name.as_ref()])? {
             return Ok(false);
         }
     }

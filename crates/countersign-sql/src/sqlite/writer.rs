@@ -404,6 +404,7 @@ mod tests {
 
     use super::super::{Readers, schema};
     use super::*;
+    use crate::user_table::UserTable;
 
     /// A writer alone, and a reader to see what it did.
     struct Desk {
@@ -420,7 +421,7 @@ mod tests {
             let timeout = Duration::from_secs(5);
             file::create(&path).unwrap();
             let connection = file::connect(&path, Role::Writer, timeout).unwrap();
-            schema::migrate(&connection, timeout).unwrap();
+            schema::migrate(&connection, &UserTable::default(), timeout).unwrap();
             let file = Arc::new(DatabaseFile::new(path, timeout));
             let attachment = file.attach(Role::Writer).unwrap();
             let watchers = Arc::new(Watchers::default());

@@ -13,3 +13,4 @@ mod schema;
 mod server;
 mod site;
 mod trouble;
+mod user_models;

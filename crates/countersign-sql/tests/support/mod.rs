@@ -53,10 +53,20 @@ impl Place {
         Connection::open(self.path()).expect("the database opens")
     }
 
+    /// How a table was made; empty if there is none.
+    pub(crate) fn schema_of(&self, table: &str) -> String {
+        let sql = "SELECT coalesce(max(sql), '') FROM sqlite_schema WHERE name = ?1";
+        let schema = self.stranger().query_row(sql, [table], |row| row.get(0));
+        schema.expect("SQL of ours")
+    }
+
     /// Makes a database of the first version, in which Ana (7) has a session of generation 3. Gives a
     /// connection to it.
     pub(crate) fn of_the_first_version(&self) -> Connection {
-        let first = include_str!("../../src/sqlite/migrations/0001_initial.sql");
+        let first = concat!(
+            include_str!("../../src/sqlite/migrations/auth_user.sql"),
+            include_str!("../../src/sqlite/migrations/0001_initial.sql")
+        );
         let stranger = self.stranger();
         stranger.execute_batch(first).expect("SQL of ours");
         stranger

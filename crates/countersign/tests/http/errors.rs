@@ -303,6 +303,7 @@ async fn beyond_the_hashing_queue_logins_are_refused_and_all_else_goes_on() {
         },
         threads: 1,
         queue: 1,
+        ..HashingSettings::CHEAP
     };
     let service = setup.start().await;
     service.make_user("ana").await;

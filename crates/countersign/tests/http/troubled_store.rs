@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use countersign::core::error::StoreError;
 use countersign::core::mail::{ClaimedMail, MailClaim, MailOutcome};
+use countersign::core::password::EncodedPassword;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
     AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome,
@@ -177,6 +178,11 @@ impl Store for TroubledStore {
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
         self.read().await?;
         self.inner.list_users(query).await
+    }
+
+    async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError> {
+        self.read().await?;
+        self.inner.sample_passwords(ends).await
     }
 
     async fn has_users(&self) -> Result<bool, StoreError> {
