@@ -194,7 +194,10 @@ fn a_migration_that_is_killed_half_way_is_done_whole_by_the_next_two() {
         let killed = kill_migration_of(&old, undisturbed * tenth / TENTHS);
         let place = killed.place;
         let versions = SqliteStore::schema_versions(&place.options()).unwrap();
-        assert!([1, versions.wanted].contains(&versions.current), "{versions:?}");
+        assert!(
+            [1, versions.wanted].contains(&versions.current),
+            "{versions:?}"
+        );
         interrupted += u32::from(versions.is_pending());
 
         let both = [(); 2].map(|()| child("child_that_opens", &place));
