@@ -57,6 +57,7 @@ async fn a_change_is_told_to_another_process_and_once() {
             at: start(),
             by: EndedBy::CommandLine,
         },
+        mail: None,
     };
     there.change_account(&change).await.unwrap().unwrap();
     assert_eq!(next(&mut told_here).await, Change::UserChanged(ana.id));

@@ -86,6 +86,7 @@ async fn users_of_an_own_model_sign_in_and_are_made_changed_and_deleted() {
         let change = |kind| AccountChange {
             user: olga.id,
             kind,
+            mail: None,
             ending,
         };
         let password = change(AccountChangeKind::Password(EncodedPassword::new("new")));
