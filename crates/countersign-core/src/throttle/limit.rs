@@ -91,7 +91,7 @@ impl Limit {
         if !wait.is_zero() {
             return Decision::Wait(wait);
         }
-        let new_debt = debt.saturating_add(self.longest()).min(self.highest());
+        let new_debt = debt.saturating_add(self.step()).min(self.highest());
         Decision::Reserved {
             counter: Counter {
                 drained_at: later(now, new_debt),
@@ -116,7 +116,7 @@ impl Limit {
     /// How long until an attempt is allowed. The debt is forgotten meanwhile, and with it the wait
     /// becomes shorter: the first instant at which the one is as long ago as the other asks for.
     fn wait(&self, debt: Duration, since_last: Duration) -> Duration {
-        let longest = self.longest();
+        let longest = self.step();
         let mut level = levels(debt, longest);
         let mut wait = Duration::MAX;
         loop {
@@ -137,19 +137,19 @@ impl Limit {
         };
         let doubled = 2_u32.checked_pow(beyond);
         let delay = doubled.and_then(|factor| self.interval.checked_mul(factor));
-        delay.unwrap_or(Duration::MAX).min(self.longest())
+        delay.unwrap_or(Duration::MAX).min(self.step())
     }
 
     /// The most that a counter holds: more would not make anybody wait longer, only for longer.
     fn highest(&self) -> Duration {
-        let longest = self.longest();
+        let longest = self.step();
         let burst = self.burst.get();
         let doublings = (0..32).find(|beyond| self.delay(burst.saturating_add(*beyond)) == longest);
         times(longest, burst.saturating_add(doublings.unwrap_or(32)))
     }
 
-    /// Stores keep whole milliseconds.
-    fn longest(&self) -> Duration {
+    /// The time in which one attempt is forgotten: no less than what stores can tell apart.
+    fn step(&self) -> Duration {
         self.longest.max(Duration::from_millis(1))
     }
 }

@@ -3,8 +3,8 @@
 //! What costs a hash, or could guess a secret, is counted in the store, by all processes together, and
 //! *before* it is done: an attempt is reserved and, if it succeeds, given back ([`Limit`], and
 //! [`Store::reserve_attempt`](crate::store::Store::reserve_attempt)). What costs little is counted in
-//! memory, by each process alone ([`local`]). Whom a counter is about is told by [`keys`], and how an owner
-//! is told from strangers by [`device`].
+//! memory, by each process alone (`local`). Whom a counter is about is told by `keys`, and how an owner
+//! is told from strangers by `device`.
 
 mod attempt;
 pub(crate) mod device;

@@ -134,13 +134,9 @@ fn parse(text: &str) -> Result<Limit, String> {
         return Err(format!("{burst} is not between 1 and {MOST_BURST}"));
     }
     let duration = |text: &str| durations::between(text.trim(), LEAST_INTERVAL, MOST_INTERVAL);
-    let (interval, longest) = match waits.split_once(" to ") {
-        Some((interval, longest)) => (duration(interval)?, duration(longest)?),
-        None => {
-            let interval = duration(waits)?;
-            (interval, interval)
-        }
-    };
+    // A wait that does not grow is at its longest from the beginning.
+    let (interval, longest) = waits.split_once(" to ").unwrap_or((waits, waits));
+    let (interval, longest) = (duration(interval)?, duration(longest)?);
     if longest < interval {
         return Err("the wait cannot become shorter than it begins".to_owned());
     }
