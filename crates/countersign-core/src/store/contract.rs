@@ -46,6 +46,7 @@ macro_rules! store_contract {
             a_session_opens_only_while_the_password_still_is_the_one_checked
             a_session_opens_only_for_active_users
             opening_ends_the_replaced_session_and_stores_the_upgraded_password
+            a_new_password_wins_over_the_upgrade_of_the_old_one
             rotation_advances_only_from_the_current_generation
             of_many_rotations_at_once_exactly_one_wins
             an_ended_session_stays_ended_and_keeps_its_first_end
@@ -432,6 +433,45 @@ pub async fn opening_ends_the_replaced_session_and_stores_the_upgraded_password(
     assert_eq!(end_reason(&*store, opening.session.id).await, None);
     let stored = store.find_credentials("ana").await.unwrap().unwrap();
     assert_eq!(stored.password, password("upgraded"));
+}
+
+/// Whoever signs in with the old password while it is replaced neither brings it back nor stays.
+pub async fn a_new_password_wins_over_the_upgrade_of_the_old_one(store: Arc<dyn Store>) {
+    const ROUNDS: usize = 1_000;
+    let ana = user(&*store, "ana").await;
+    let mut stored = password("ana");
+    for round in 0..ROUNDS {
+        let login = OpenSession {
+            verified: stored.clone(),
+            upgraded: Some(password(&format!("upgraded{round}"))),
+            ..opening(&ana)
+        };
+        let new = password(&format!("new{round}"));
+        let change = AccountChange {
+            user: ana.id,
+            kind: AccountChangeKind::Password(new.clone()),
+            ending: by_service(),
+        };
+        // Each goes first as often.
+        let (opened, changed) = if round % 2 == 0 {
+            tokio::join!(store.open_session(&login), store.change_account(&change))
+        } else {
+            let (changed, opened) =
+                tokio::join!(store.change_account(&change), store.open_session(&login));
+            (opened, changed)
+        };
+        changed.unwrap().expect("ana is there");
+        let found = store.find_credentials("ana").await.unwrap();
+        assert_eq!(found.expect("ana is there").password, new, "round {round}");
+        match opened.unwrap() {
+            OpenOutcome::Opened { .. } => {
+                let end = end_reason(&*store, login.session.id).await;
+                assert_eq!(end, Some(EndReason::PasswordChanged), "round {round}");
+            }
+            outcome => assert_eq!(outcome, OpenOutcome::Changed, "round {round}"),
+        }
+        stored = new;
+    }
 }
 
 /// From any other it changes nothing.
