@@ -6,6 +6,7 @@ use countersign_core::clock::SystemRandomness;
 use countersign_core::session::{Generation, Session, SessionId};
 use countersign_core::store::{Powers, Store, TakeOver, TakeOverOutcome};
 use countersign_core::user::UserId;
+use countersign_sql::{SqliteStore, UserTable};
 use rusqlite::Connection;
 use support::{Place, ana, start};
 
@@ -83,4 +84,27 @@ async fn powers_are_those_of_the_user_and_of_the_users_groups() {
     // One more than was asked for says that there are more.
     let cut = powers(1, 2).await.unwrap();
     assert_eq!(cut.groups.len() + cut.permissions.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn powers_of_an_own_user_model_stand_under_its_name() {
+    let place = Place::new();
+    let stranger = place.stranger();
+    let named = |sql: &str| {
+        let named = sql.replace("auth_user", "accounts_account");
+        named.replace("user_id", "account_id")
+    };
+    run(&stranger, &named(include_str!("django/sqlite.sql")));
+    run(&stranger, &named(TABLES));
+    run(
+        &stranger,
+        include_str!("support/django_powers.sql")
+            .replace("auth_user", "accounts_account")
+            .as_str(),
+    );
+    let users = UserTable::named("accounts_account").expect("a good name");
+    let store = SqliteStore::open(&place.options().users(users)).unwrap();
+    let powers = store.find_powers(UserId(1), 10).await.unwrap();
+    assert_eq!(powers.groups, ["Authors", "Editors"]);
+    assert_eq!(powers.permissions, ["blog.add_entry", "shop.add_entry"]);
 }

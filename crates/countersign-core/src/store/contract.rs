@@ -55,6 +55,7 @@ macro_rules! store_contract {
             a_token_that_is_used_up_opens_nothing
             of_many_take_overs_at_once_exactly_one_opens
             a_take_over_makes_room
+            a_new_password_wins_over_the_upgrade_of_the_old_one
             rotation_advances_only_from_the_current_generation
             of_many_rotations_at_once_exactly_one_wins
             an_ended_session_stays_ended_and_keeps_its_first_end
@@ -562,6 +563,45 @@ pub async fn a_take_over_makes_room(store: Arc<dyn Store>) {
     assert_eq!(end_reason(&*store, second.id).await, None);
     assert_eq!(take_over(&*store, &takeover).await, TakeOverOutcome::Used);
     assert_eq!(end_reason(&*store, second.id).await, None);
+}
+
+/// Whoever signs in with the old password while it is replaced neither brings it back nor stays.
+pub async fn a_new_password_wins_over_the_upgrade_of_the_old_one(store: Arc<dyn Store>) {
+    const ROUNDS: usize = 1_000;
+    let ana = user(&*store, "ana").await;
+    let mut stored = password("ana");
+    for round in 0..ROUNDS {
+        let login = OpenSession {
+            verified: stored.clone(),
+            upgraded: Some(password(&format!("upgraded{round}"))),
+            ..opening(&ana)
+        };
+        let new = password(&format!("new{round}"));
+        let change = AccountChange {
+            user: ana.id,
+            kind: AccountChangeKind::Password(new.clone()),
+            ending: by_service(),
+        };
+        // Each goes first as often.
+        let (opened, changed) = if round % 2 == 0 {
+            tokio::join!(store.open_session(&login), store.change_account(&change))
+        } else {
+            let (changed, opened) =
+                tokio::join!(store.change_account(&change), store.open_session(&login));
+            (opened, changed)
+        };
+        changed.unwrap().expect("ana is there");
+        let found = store.find_credentials("ana").await.unwrap();
+        assert_eq!(found.expect("ana is there").password, new, "round {round}");
+        match opened.unwrap() {
+            OpenOutcome::Opened { .. } => {
+                let end = end_reason(&*store, login.session.id).await;
+                assert_eq!(end, Some(EndReason::PasswordChanged), "round {round}");
+            }
+            outcome => assert_eq!(outcome, OpenOutcome::Changed, "round {round}"),
+        }
+        stored = new;
+    }
 }
 
 /// From any other it changes nothing.

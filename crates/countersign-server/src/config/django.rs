@@ -34,33 +34,33 @@ pub(crate) struct DjangoSection {
     pub(super) cookie: String,
 }
 
-/// The columns of the users table, where they have other names than in `auth_user`. `id`, `password`,
-/// `username` and `is_active` there must be; of the others, a table without one has no names, no e-mail
-/// addresses, no staff and no superusers. Default of each: its own name.
+/// The columns of the users table, where they have other names than in `auth_user`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ColumnsSection {
-    /// The user's number, an integer.
+    /// The column of the user's number, an integer. It must be there. Default: `id`.
     id: Option<String>,
-    /// The stored password.
+    /// The column of the stored password. It must be there. Default: `password`.
     password: Option<String>,
-    /// What users sign in with (`USERNAME_FIELD`), and no two of them share; often `email`.
+    /// The column of what users sign in with (`USERNAME_FIELD`), often `email`. It must be there, and
+    /// unique. Default: `username`.
     username: Option<String>,
-    /// The e-mail address.
+    /// The column of the e-mail address. Without one nobody has any. Default: `email`.
     email: Option<String>,
-    /// The given name.
+    /// The column of the given name. Without one nobody has any. Default: `first_name`.
     first_name: Option<String>,
-    /// The family name.
+    /// The column of the family name. Without one nobody has any. Default: `last_name`.
     last_name: Option<String>,
-    /// Whether the user may sign in.
+    /// The column that tells whether the user may sign in. It must be there. Default: `is_active`.
     is_active: Option<String>,
-    /// Whether the user may enter the admin site.
+    /// The column that tells who may enter the admin site. Without one nobody may.
+    /// Default: `is_staff`.
     is_staff: Option<String>,
-    /// Whether the user has every permission.
+    /// The column that tells who has every permission. Without one nobody has. Default: `is_superuser`.
     is_superuser: Option<String>,
-    /// The last sign-in.
+    /// The column of the last sign-in. Without one it is not noted. Default: `last_login`.
     last_login: Option<String>,
-    /// When the user was made.
+    /// The column of when the user was made. Without one it is not known. Default: `date_joined`.
     date_joined: Option<String>,
 }
 

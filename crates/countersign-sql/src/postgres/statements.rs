@@ -242,25 +242,25 @@ fn open_session(users: &Users) -> String {
 
 /// Changes an account, and ends the sessions that end with it.
 fn change_account(users: &Users) -> String {
-    let changed = |column, parameter| {
+    let new_or_kept = |column, parameter| {
         let column = users.column(column);
         (
             column,
             format!("coalesce({parameter}, {})", column.unwrap_or_default()),
         )
     };
-    let changes = [
-        changed(UserColumn::Password, "$3"),
-        changed(UserColumn::IsActive, "$4"),
-        changed(UserColumn::IsStaff, "$5"),
-        changed(UserColumn::IsSuperuser, "$6"),
+    let columns = [
+        new_or_kept(UserColumn::Password, "$3"),
+        new_or_kept(UserColumn::IsActive, "$4"),
+        new_or_kept(UserColumn::IsStaff, "$5"),
+        new_or_kept(UserColumn::IsSuperuser, "$6"),
     ];
-    let changes = changes
+    let assignments = columns
         .each_ref()
         .map(|(column, value)| (*column, value.as_str()));
     format!(
         "WITH changed AS (
-             UPDATE {table} SET {changes} WHERE {id} = $2
+             UPDATE {table} SET {assignments} WHERE {id} = $2
              RETURNING {id} AS id),
          live AS (
              SELECT id FROM countersign_session
@@ -274,7 +274,7 @@ fn change_account(users: &Users) -> String {
          SELECT * FROM ended",
         table = users.table,
         id = users.needed(UserColumn::Id),
-        changes = users.assign(&changes),
+        assignments = users.assign(&assignments),
         ended = ended_columns!(),
         told = told!(concat!(
             said_ended!(),

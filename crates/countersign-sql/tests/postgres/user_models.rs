@@ -26,7 +26,7 @@ fn own_model() -> UserTable {
     UserTable::named("accounts_user")
         .and_then(|table| table.column(UserColumn::Username, "email"))
         .and_then(|table| table.column(UserColumn::IsActive, "Enabled"))
-        .unwrap()
+        .expect("good names")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn djangos_table_is_used_as_every_version_of_it_makes_it() {
         assert_eq!((olga.id, olga.last_name.as_str()), (UserId(1), "Lima"));
         assert!(olga.is_staff && olga.is_superuser);
         let session = sign_in(&store, &olga).await;
-        assert!(rotate(&store, session.id, 1).await.unwrap());
+        assert!(rotate(&store, session.id, 0).await.unwrap());
         let login = "SELECT last_login AT TIME ZONE 'UTC' FROM auth_user";
         assert_eq!(database.ask(login).await, ["2026-11-22 10:00:00"]);
         assert_eq!(store.create_user(&ana()).await.unwrap().id, UserId(2));
@@ -77,7 +77,7 @@ async fn users_of_an_own_model_sign_in_and_are_made_changed_and_deleted() {
         let session = sign_in(&store, &olga).await;
         let (_, user) = store.find_session(session.id).await.unwrap().unwrap();
         assert_eq!(user, Some(olga.clone()), "the login is noted nowhere");
-        assert!(rotate(&store, session.id, 1).await.unwrap());
+        assert!(rotate(&store, session.id, 0).await.unwrap());
 
         let ending = EndedAt {
             at: start(),
