@@ -580,6 +580,7 @@ pub async fn a_new_password_wins_over_the_upgrade_of_the_old_one(store: Arc<dyn 
         let change = AccountChange {
             user: ana.id,
             kind: AccountChangeKind::Password(new.clone()),
+            mail: None,
             ending: by_service(),
         };
         // Each goes first as often.
