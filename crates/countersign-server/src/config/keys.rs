@@ -91,7 +91,7 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The order in which sections are shown: first where the service is, then what it does.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "server",
     "database",
     "secrets",
@@ -103,6 +103,7 @@ const ORDER: [&str; 12] = [
     "cors",
     "csrf",
     "password",
+    "django",
     "log",
 ];
 
