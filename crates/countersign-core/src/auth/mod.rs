@@ -310,7 +310,17 @@ impl Auth {
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
     ) -> Result<Self, StoreError> {
-        let roots = roots.into();
+        // Boxed: it is large, and so would be whatever waits for it.
+        Box::pin(Self::open(store, roots.into(), settings, clock, randomness)).await
+    }
+
+    async fn open(
+        store: SharedStore,
+        roots: RootSecrets,
+        settings: AuthSettings,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+    ) -> Result<Self, StoreError> {
         let tokens = &settings.tokens;
         let schedule = KeySchedule {
             rotate_every: settings.keys.rotate_every,
