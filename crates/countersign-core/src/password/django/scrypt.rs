@@ -13,7 +13,7 @@ const HASH_BYTES: usize = 64;
 /// The most memory that a stored hash may ask for. Django asks for 16 MiB.
 const MOST_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The most work, in blocks of 128 bytes: about 0.8 s of one core. Django asks for a sixth of it.
+/// The most work, in blocks of 128 bytes: about a second of one core. Django asks for a sixth of it.
 const MOST_WORK: u64 = 1 << 22;
 
 /// A stored scrypt hash, read and found within bounds.
