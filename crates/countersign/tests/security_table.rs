@@ -54,7 +54,9 @@ fn files(name: &str) -> Option<(Vec<PathBuf>, String)> {
     let file = modules
         .iter()
         .fold(root.clone(), |path, part| path.join(part));
-    let mut candidates = vec![file.with_extension("rs"), file.join("mod.rs")];
+    // Where there are many, `tests` is a file of its own.
+    let mut candidates = ["mod.rs", "tests.rs"].map(|name| file.join(name)).to_vec();
+    candidates.push(file.with_extension("rs"));
     if modules.is_empty() {
         candidates = vec![
             root.with_extension("rs"),

@@ -19,7 +19,7 @@ async fn a_password_of_a_megabyte_is_refused_before_any_hashing() {
         (1 << 20, 413, "payload_too_large"),
         (60_000, 400, "validation_failed"),
         (4_097, 400, "validation_failed"),
-        (4_096, 500, "internal_error"),
+        (4_096, 503, "overloaded"),
     ] {
         let answer = visitor.login("ana", &"a".repeat(length)).await;
         answer.refused(status, code);

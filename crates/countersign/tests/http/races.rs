@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, PASSWORD, Service, Setup};
+use countersign::core::password::{EncodedPassword, Password};
 use countersign::core::session::EndedBy;
+use countersign::core::store::{AccountChange, AccountChangeKind, EndedAt, Store as _};
 use countersign_sql::{SqliteOptions, SqliteStore};
 use http::StatusCode;
 use serde_json::json;
@@ -229,5 +231,41 @@ async fn sixty_four_refreshes_with_one_token_give_sixty_four_access_tokens_and_o
         assert_eq!(tokens.len(), 64);
         assert_eq!(service.session_of(&ana).await.generation.0, generation);
         ana = racers.remove(63);
+    }
+}
+
+/// [`PASSWORD`], as a Django of long ago stored it.
+const DJANGOS: &str = "md5$zstR0KoUIgXdp0Kmqj0Y8w$e93f01d8491baaf866749401ab25f34c";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_wins_over_a_login_that_brings_the_old_one_up_to_date() {
+    let setup = Setup::development();
+    let store = Arc::clone(&setup.store);
+    let service = setup.start().await;
+    let ana = service.make_user("ana").await;
+    let outdated = AccountChange {
+        user: ana.id,
+        kind: AccountChangeKind::Password(EncodedPassword::new(DJANGOS)),
+        ending: EndedAt {
+            at: ana.date_joined,
+            by: BY,
+        },
+    };
+    let mut visitor = service.visitor();
+    for round in 0..100 {
+        store.change_account(&outdated).await.unwrap();
+        let new = format!("a quiet river under {round} old stars");
+        let set = Password::new(new.clone()).unwrap();
+        let mut racing = service.visitor();
+        let (login, set) = tokio::join!(
+            racing.login("ana", PASSWORD),
+            service.auth.set_password(&ana, set, BY)
+        );
+        set.unwrap();
+        assert!(
+            [StatusCode::OK, StatusCode::UNAUTHORIZED].contains(&login.status),
+            "round {round}: {login:?}"
+        );
+        visitor.login("ana", &new).await.expect(StatusCode::OK);
     }
 }
