@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Client, PASSWORD, Service, Setup};
 use countersign::core::password::{EncodedPassword, Password};
 use countersign::core::session::EndedBy;
-use countersign::core::store::{AccountChange, AccountChangeKind, EndedAt, Store as _};
+use countersign::core::store::{AccountChange, AccountChangeKind, EndedAt};
 use countersign_sql::{SqliteOptions, SqliteStore};
 use http::StatusCode;
 use serde_json::json;
