@@ -211,6 +211,8 @@ impl From<rusqlite::Error> for Trouble {
 
 impl WriterThread {
     fn run(mut self) {
+        // From what is there at the start, or our own first commit would be taken for a stranger's.
+        self.look_for_strangers();
         loop {
             match self.queue.recv_timeout(feed::INTERVAL) {
                 Ok(first) => self.waiting.push(first),
