@@ -487,7 +487,8 @@ async fn a_login_uses_the_sites_token_up() {
         .await
         .refused(401, "invalid_credentials");
     let answer = anew.login("ana", PASSWORD).await.expect(StatusCode::OK);
-    assert_eq!(answer.set_cookies().len(), 3);
+    // Ours, the device's, and the site's taken away.
+    assert_eq!(answer.set_cookies().len(), 4);
     let answer = refused(&ana, 401, "session_ended").await;
     assert_eq!(answer.json["end_reason"], EndReason::ReplacedByLogin.code());
     anew.refresh().await.expect(StatusCode::OK);
