@@ -120,7 +120,7 @@ fn is_final(error: &Error) -> bool {
     (error.is_permanent() && !about_us) || error.is_client()
 }
 
-/// Without what the server said: it likes to quote the address.
+/// Without the words of the server, which like to quote the address.
 fn describe(error: &Error) -> String {
     match error.status() {
         Some(code) => format!("the mail server answered {code}"),
@@ -129,6 +129,7 @@ fn describe(error: &Error) -> String {
              address, SMTPUTF8"
                 .to_owned()
         }
+        None if error.is_response() => "what the mail server answered is no answer".to_owned(),
         None => error.to_string(),
     }
 }

@@ -4,11 +4,17 @@
 pub(crate) mod server;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
 
 use crate::harness::{JSON, PASSWORD, Place, SignedIn, eventually, send};
 
-use self::server::{Answer, MailServer, Received};
+use self::server::{Answer, MailServer, Received, Tls};
 
 const NEW: &str = "another horse altogether";
 
@@ -16,7 +22,7 @@ const NEW: &str = "another horse altogether";
 fn place_with(server: &MailServer) -> Place {
     let place = Place::new();
     place.settings(&settings(server));
-    place.add_user_with_address("ana", "ana@example.org");
+    place.add_ana();
     place
 }
 
@@ -27,17 +33,32 @@ pub(crate) fn settings(server: &MailServer) -> String {
     )
 }
 
+const ADD_ANA: [&str; 6] = [
+    "user",
+    "add",
+    "ana",
+    "--email",
+    "ana@example.org",
+    "--password-stdin",
+];
+const SET_ANAS: [&str; 4] = ["user", "set-password", "ana", "--password-stdin"];
+
 impl Place {
-    fn add_user_with_address(&self, name: &str, address: &str) {
-        let words = ["user", "add", name, "--email", address, "--password-stdin"];
-        let said = self.run_with_input(&words, PASSWORD);
+    /// What a settings file with a password in it must be.
+    fn owner_alone(&self) {
+        let owner_alone = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.path("countersign.toml"), owner_alone).unwrap();
+    }
+
+    /// Ana, who has an address.
+    fn add_ana(&self) {
+        let said = self.run_with_input(&ADD_ANA, PASSWORD);
         assert_eq!(said.status, Some(0), "{said:?}");
     }
 
-    /// An administrator sets somebody's password.
-    fn set_password(&self, name: &str) {
-        let words = ["user", "set-password", name, "--password-stdin"];
-        let said = self.run_with_input(&words, NEW);
+    /// An administrator sets her password.
+    fn set_password(&self) {
+        let said = self.run_with_input(&SET_ANAS, NEW);
         assert_eq!(said.status, Some(0), "{said:?}");
     }
 
@@ -78,7 +99,7 @@ fn whose_password_is_changed_or_set_is_told_once() {
     let service = place.serve();
     change_password(place.port, &SignedIn::new(place.port, "ana"));
     eventually("the first mail comes", || server.received().len() == 1);
-    place.set_password("ana");
+    place.set_password();
     let [changed, set] = only(2, &server).try_into().unwrap();
     assert_eq!(place.waiting_mails(), 0);
 
@@ -110,7 +131,7 @@ fn a_server_that_is_busy_is_asked_again_under_the_same_name() {
     let server = MailServer::start([Answer::To("RCPT", "451 <ana@example.org> is busy")]);
     let place = place_with(&server);
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     service.await_log("mail_postponed");
     service.await_log("the mail server answered 451");
     assert_eq!((server.received().len(), place.waiting_mails()), (0, 1));
@@ -126,7 +147,7 @@ fn what_the_server_refuses_for_good_is_given_up() {
     let server = MailServer::start([Answer::To("RCPT", "550 <ana@example.org> is not here")]);
     let place = place_with(&server);
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     service.await_log("mail_given_up");
     service.await_log("the mail server answered 550");
     eventually("it is forgotten", || place.waiting_mails() == 0);
@@ -143,7 +164,7 @@ fn what_is_wrong_with_this_service_costs_nobody_a_mail() {
     ]);
     let place = place_with(&server);
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     service.await_log("the mail server answered 530");
     place.let_time_pass();
     service.await_log("the mail server answered 550");
@@ -158,7 +179,7 @@ fn a_service_that_is_killed_between_delivery_and_note_delivers_again() {
     let server = MailServer::start([Answer::Never]);
     let place = place_with(&server);
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     eventually("the server has the mail", || server.received().len() == 1);
     service.kill();
     assert_eq!(place.waiting_mails(), 1);
@@ -181,7 +202,7 @@ fn a_mail_in_hand_is_finished_before_the_service_stops() {
     let server = MailServer::start([Answer::After(Duration::from_secs(2))]);
     let place = place_with(&server);
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     eventually("the server has the mail", || server.received().len() == 1);
     let (status, said) = service.stop();
     assert!(status.success(), "{said}");
@@ -189,31 +210,83 @@ fn a_mail_in_hand_is_finished_before_the_service_stops() {
     assert_eq!(place.waiting_mails(), 0);
 }
 
+/// A certificate for this address, in a file, and a mail server's use of it.
+fn certificate(place: &Place, address: &str) -> Arc<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed([address.to_owned()]).unwrap();
+    place.write("authorities.pem", &made.cert.pem());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key);
+    Arc::new(config.unwrap())
+}
+
+/// An address that leads here and does not look like it.
+const ELSEWHERE: &str = "0.0.0.0";
+
 #[test]
 fn mail_beyond_this_machine_does_not_travel_in_the_clear() {
     let server = MailServer::start([]);
-    let place = place_with(&server);
-    // A name that leads here and does not look like it.
-    let Ok(name) = fs::read_to_string("/proc/sys/kernel/hostname") else {
-        return;
-    };
-    let (name, port) = (name.trim(), server.port);
-    let more = "mail.from = \"no-reply@example.org\"";
-    place.settings(&format!(
-        "mail.transport = \"smtp://{name}:{port}\"\n{more}"
-    ));
+    let place = Place::new();
+    let more = settings(&server).replace("smtp://127.0.0.1", "smtp://ana:CANARY@0.0.0.0");
+    place.settings(&more);
+    place.owner_alone();
+    place.add_ana();
     let service = place.serve();
-    place.set_password("ana");
-    service.await_log("mail_postponed");
-    assert_eq!(server.received().len(), 0);
+    place.set_password();
+    service.await_log("the mail server does not offer what is needed");
+    let (_, said) = service.stop();
+    assert!(
+        said.contains("mail_postponed") && !said.contains("CANARY"),
+        "{said}"
+    );
+    assert_eq!((server.received().len(), server.signed_in().len()), (0, 0));
+}
+
+#[test]
+fn a_server_is_signed_in_to_over_tls_if_its_certificate_is_good() {
+    for (scheme, at_once) in [("smtp", false), ("smtps", true)] {
+        let place = Place::new();
+        let config = certificate(&place, ELSEWHERE);
+        let tls = if at_once {
+            Tls::AtOnce(config)
+        } else {
+            Tls::WhenAsked(config)
+        };
+        let server = MailServer::start_with(tls, []);
+        let url = format!("{scheme}://ana@{ELSEWHERE}");
+        place.settings(&settings(&server).replace("smtp://127.0.0.1", &url));
+        let password = ("COUNTERSIGN_MAIL__PASSWORD", "CANARY");
+        let authorities = place.path("authorities.pem");
+        let trusted = ("SSL_CERT_FILE", authorities.to_str().unwrap());
+        let said = place.run_with_input_and(&[password], &ADD_ANA, PASSWORD);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        let said = place.run_with_input_and(&[password], &SET_ANAS, NEW);
+        assert_eq!(said.status, Some(0), "{said:?}");
+
+        let service = place.serve_with(&[password]);
+        service.await_log("mail_postponed");
+        let (_, said) = service.stop();
+        assert!(!said.contains("CANARY"), "{said}");
+        assert_eq!((server.received().len(), server.signed_in().len()), (0, 0));
+
+        place.let_time_pass();
+        let service = place.serve_with(&[password, trusted]);
+        service.await_log("mail_delivered");
+        // "\0ana\0CANARY" in Base64 (RFC 4616).
+        assert_eq!(server.signed_in(), ["AUTH PLAIN AGFuYQBDQU5BUlk="]);
+        assert_eq!(server.received().len(), 1);
+    }
 }
 
 #[test]
 fn on_a_developers_machine_mails_are_printed() {
     let place = Place::new();
-    place.add_user_with_address("ana", "ana@example.org");
+    place.add_ana();
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     service.await_log("Subject: Your password was set by an administrator\n\nHello ana,");
     eventually("it is delivered", || place.waiting_mails() == 0);
 }
@@ -227,9 +300,9 @@ fn mails_can_be_files_in_words_of_ones_own() {
         "Subject: Neues Kennwort\n\nHallo {{username}}\n",
     );
     place.settings("mail.transport = \"file:mails\"\nmail.templates = \"words\"");
-    place.add_user_with_address("ana", "ana@example.org");
+    place.add_ana();
     let service = place.serve();
-    place.set_password("ana");
+    place.set_password();
     service.await_log("mail_delivered");
     let mails: Vec<_> = fs::read_dir(place.path("mails")).unwrap().collect();
     let [mail] = mails.try_into().unwrap();
@@ -242,7 +315,7 @@ fn mails_can_be_files_in_words_of_ones_own() {
 fn where_nobody_delivers_nothing_is_kept() {
     let place = Place::new();
     place.settings("mail.transport = \"none\"");
-    place.add_user_with_address("ana", "ana@example.org");
-    place.set_password("ana");
+    place.add_ana();
+    place.set_password();
     assert_eq!(place.waiting_mails(), 0);
 }

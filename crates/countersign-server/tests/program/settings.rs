@@ -123,8 +123,16 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "smtp://user@host",
         ),
         ("mail.transport = \"file:\"", "mail.transport", "file:mail"),
-        ("mail.from = \"example.org\"", "mail.from", "no-reply@example.org"),
-        ("mail.templates = \"words\"", "mail.templates", "words cannot be read"),
+        (
+            "mail.from = \"example.org\"",
+            "mail.from",
+            "no-reply@example.org",
+        ),
+        (
+            "mail.templates = \"words\"",
+            "mail.templates",
+            "words cannot be read",
+        ),
         (
             "database.url = \"mysql://u:CANARY@db/x\"",
             "database.url",

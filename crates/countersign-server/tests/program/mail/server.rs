@@ -1,11 +1,13 @@
 //! A mail server that keeps what it is given, and now and then answers as it is told to.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What it does once instead of taking a mail.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +18,14 @@ pub(crate) enum Answer {
     Never,
     /// Keeps the mail and says so after a while.
     After(Duration),
+}
+
+/// When TLS begins.
+#[derive(Clone)]
+pub(crate) enum Tls {
+    Never,
+    AtOnce(Arc<ServerConfig>),
+    WhenAsked(Arc<ServerConfig>),
 }
 
 /// A mail as it came.
@@ -41,27 +51,35 @@ pub(crate) struct MailServer {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    tls: Tls,
     answers: Mutex<VecDeque<Answer>>,
     received: Mutex<Vec<Received>>,
+    /// Who has signed in, as it was said.
+    signed_in: Mutex<Vec<String>>,
 }
 
 impl MailServer {
     /// One that gives these answers, one to each connection, and then takes everything.
     pub(crate) fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        Self::start_with(Tls::Never, answers)
+    }
+
+    pub(crate) fn start_with(tls: Tls, answers: impl IntoIterator<Item = Answer>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
+            tls,
             answers: Mutex::new(answers.into_iter().collect()),
             received: Mutex::default(),
+            signed_in: Mutex::default(),
         });
         let server = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, server) = (stream.unwrap(), Arc::clone(&server));
                 thread::spawn(move || {
-                    let _client_may_have_gone = server.talk(stream);
+                    let _client_may_have_gone = server.serve(stream);
                 });
             }
         });
@@ -71,56 +89,94 @@ impl MailServer {
     pub(crate) fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
     }
+
+    pub(crate) fn signed_in(&self) -> Vec<String> {
+        self.shared.signed_in.lock().unwrap().clone()
+    }
 }
 
 impl Shared {
-    fn talk(&self, stream: TcpStream) -> io::Result<()> {
+    fn serve(&self, stream: TcpStream) -> io::Result<()> {
         let mut answer = self.answers.lock().unwrap().pop_front();
-        let (mut input, mut output) = (BufReader::new(stream.try_clone()?), stream);
+        let secure = |config: &Arc<ServerConfig>, stream| {
+            StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), stream)
+        };
+        let greeting = b"220 mail.test ESMTP\r\n";
+        if let Tls::AtOnce(config) = &self.tls {
+            let mut stream = secure(config, stream);
+            stream.write_all(greeting)?;
+            return self.talk(stream, false, &mut answer).map(drop);
+        }
+        let mut stream = stream;
+        stream.write_all(greeting)?;
+        let offers_tls = matches!(self.tls, Tls::WhenAsked(_));
+        let in_the_clear = self.talk(stream, offers_tls, &mut answer)?;
+        if let (Some(stream), Tls::WhenAsked(config)) = (in_the_clear, &self.tls) {
+            self.talk(secure(config, stream), false, &mut answer)?;
+        }
+        Ok(())
+    }
+
+    /// Talks to the end, or until TLS is to begin: then the stream is given back.
+    fn talk<S: Read + Write>(
+        &self,
+        stream: S,
+        offers_tls: bool,
+        answer: &mut Option<Answer>,
+    ) -> io::Result<Option<S>> {
+        let mut stream = BufReader::new(stream);
         let (mut from, mut to) = (String::new(), Vec::new());
-        output.write_all(b"220 mail.test ESMTP\r\n")?;
         loop {
             let mut line = String::new();
-            if input.read_line(&mut line)? == 0 {
-                return Ok(());
+            if stream.read_line(&mut line)? == 0 {
+                return Ok(None);
             }
             let line = line.trim_end();
+            let mut say = |said: &str| stream.get_mut().write_all(format!("{said}\r\n").as_bytes());
             if let Some(Answer::To(command, said)) = answer
-                && line.starts_with(command)
+                && line.starts_with(*command)
             {
-                answer = None;
-                output.write_all(format!("{said}\r\n").as_bytes())?;
-                continue;
-            }
-            let said = if line.starts_with("EHLO ") {
-                "250-mail.test\r\n250-8BITMIME\r\n250 SMTPUTF8"
+                say(said)?;
+                *answer = None;
+            } else if line.starts_with("EHLO ") {
+                let more = if offers_tls { "STARTTLS" } else { "AUTH PLAIN" };
+                say(&format!("250-mail.test\r\n250-8BITMIME\r\n250 {more}"))?;
+            } else if line == "STARTTLS" && offers_tls {
+                say("220 go on")?;
+                return Ok(Some(stream.into_inner()));
+            } else if line.starts_with("AUTH ") {
+                self.signed_in.lock().unwrap().push(line.to_owned());
+                say("235 welcome")?;
             } else if let Some(path) = line.strip_prefix("MAIL FROM:") {
                 path.split(' ').next().unwrap().clone_into(&mut from);
-                "250 ok"
+                say("250 ok")?;
             } else if let Some(path) = line.strip_prefix("RCPT TO:") {
                 to.push(path.to_owned());
-                "250 ok"
+                say("250 ok")?;
             } else if line == "DATA" {
-                output.write_all(b"354 go on\r\n")?;
+                say("354 go on")?;
                 let mut text = String::new();
                 while !text.ends_with("\r\n.\r\n") {
-                    input.read_line(&mut text)?;
+                    stream.read_line(&mut text)?;
                 }
                 let (from, to) = (from.clone(), std::mem::take(&mut to));
                 let received = Received { from, to, text };
                 self.received.lock().unwrap().push(received);
                 match answer {
-                    Some(Answer::Never) => return input.read_line(&mut String::new()).map(drop),
-                    Some(Answer::After(time)) => thread::sleep(time),
+                    Some(Answer::Never) => {
+                        let _until_it_goes = stream.read_line(&mut String::new())?;
+                        return Ok(None);
+                    }
+                    Some(Answer::After(time)) => thread::sleep(*time),
                     Some(Answer::To(..)) | None => {}
                 }
-                "250 kept"
+                stream.get_mut().write_all(b"250 kept\r\n")?;
             } else if line == "QUIT" {
-                return output.write_all(b"221 bye\r\n");
+                say("221 bye")?;
+                return Ok(None);
             } else {
-                "500 what?"
-            };
-            output.write_all(format!("{said}\r\n").as_bytes())?;
+                say("500 what?")?;
+            }
         }
     }
 }
