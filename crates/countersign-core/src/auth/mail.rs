@@ -376,6 +376,34 @@ mod tests {
         assert!(!late.await.unwrap());
     }
 
+    /// A mail server at whose first mail somebody says that it is time to stop.
+    struct LastMail(watch::Sender<bool>, Mailbox);
+
+    #[async_trait]
+    impl MailTransport for LastMail {
+        async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure> {
+            self.0.send_replace(true);
+            self.1.deliver(mail).await
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_finishes_one_mail_and_leaves_the_others_to_others() {
+        let house = House::new(true, "ana@example.org").await;
+        for _ in 0..3 {
+            house.set_password().await;
+        }
+        let (stop, stopped) = watch::channel(false);
+        let last = LastMail(stop, Mailbox::default());
+        house.auth.run_mail(&last, stopped).await;
+        let asked = last.1.asked();
+        assert_eq!(asked.len(), 1);
+
+        let mailbox = Mailbox::default();
+        assert_eq!(house.deliver(&mailbox).await.delivered, 2);
+        assert!(!mailbox.asked().contains(&asked[0]));
+    }
+
     #[tokio::test]
     async fn more_than_a_batch_is_delivered_in_one_round() {
         let house = House::new(true, "ana@example.org").await;

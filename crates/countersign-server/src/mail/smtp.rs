@@ -68,9 +68,12 @@ impl Smtp {
         let sent = connection
             .send(message.envelope(), &message.formatted())
             .await;
-        sent.map_err(|error| match is_final(&error) {
-            true => DeliveryFailure::Permanent(describe(&error)),
-            false => later(&error),
+        sent.map_err(|error| {
+            if is_final(&error) {
+                DeliveryFailure::Permanent(describe(&error))
+            } else {
+                later(&error)
+            }
         })?;
         // Delivered is delivered, however the server parts.
         let _parted = tokio::time::timeout(QUIT_PATIENCE, connection.quit()).await;
