@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod failure;
 mod listener;
+mod mail;
 mod opening;
 mod output;
 mod reload;

@@ -1,7 +1,8 @@
 //! Mail: queued with what it tells of, delivered later by one process at a time.
 
-use std::convert::Infallible;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::Auth;
 use crate::audit::Event;
@@ -38,15 +39,17 @@ pub struct MailReport {
 }
 
 impl Auth {
-    /// Delivers what is due every five seconds, for as long as it is polled. Of several processes on one
-    /// store each takes its share.
-    pub async fn run_mail(&self, transport: &dyn MailTransport) -> Infallible {
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Delivers what is due every five seconds, until `stop` holds true or nobody is left who could say so.
+    /// Then the mail in hand is finished, and those claimed with it are left to others. Of several
+    /// processes on one store each takes its share.
+    pub async fn run_mail(&self, transport: &dyn MailTransport, mut stop: watch::Receiver<bool>) {
         loop {
-            interval.tick().await;
-            if let Err(error) = self.deliver_mail(transport).await {
+            if let Err(error) = self.deliver_due(transport, Some(&stop)).await {
                 tracing::warn!(event = "mail_failed", cause = %error);
+            }
+            let stopping = stop.wait_for(|stopping| *stopping);
+            if tokio::time::timeout(INTERVAL, stopping).await.is_ok() {
+                return;
             }
         }
     }
@@ -60,6 +63,15 @@ impl Auth {
         &self,
         transport: &dyn MailTransport,
     ) -> Result<MailReport, StoreError> {
+        self.deliver_due(transport, None).await
+    }
+
+    async fn deliver_due(
+        &self,
+        transport: &dyn MailTransport,
+        stop: Option<&watch::Receiver<bool>>,
+    ) -> Result<MailReport, StoreError> {
+        let is_stopping = || stop.is_some_and(|stop| *stop.borrow());
         let mut report = MailReport::default();
         loop {
             let now = self.clock.now();
@@ -70,9 +82,14 @@ impl Auth {
             };
             let claimed = self.store.claim_mail(&claim).await?;
             for claimed in &claimed {
-                self.deliver(transport, claimed, &mut report).await?;
+                if is_stopping() {
+                    let at_once = MailOutcome::Later(self.clock.now());
+                    self.store.settle_mail(claimed, at_once).await?;
+                } else {
+                    self.deliver(transport, claimed, &mut report).await?;
+                }
             }
-            if claimed.len() < BATCH as usize {
+            if claimed.len() < BATCH as usize || is_stopping() {
                 return Ok(report);
             }
         }
@@ -357,6 +374,34 @@ mod tests {
         assert_eq!(mailbox.asked()[0].id, delivered[0].mail.id);
         let late = house.store.settle_mail(&delivered[0], MailOutcome::Done);
         assert!(!late.await.unwrap());
+    }
+
+    /// A mail server at whose first mail somebody says that it is time to stop.
+    struct LastMail(watch::Sender<bool>, Mailbox);
+
+    #[async_trait]
+    impl MailTransport for LastMail {
+        async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure> {
+            self.0.send_replace(true);
+            self.1.deliver(mail).await
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_finishes_one_mail_and_leaves_the_others_to_others() {
+        let house = House::new(true, "ana@example.org").await;
+        for _ in 0..3 {
+            house.set_password().await;
+        }
+        let (stop, stopped) = watch::channel(false);
+        let last = LastMail(stop, Mailbox::default());
+        house.auth.run_mail(&last, stopped).await;
+        let asked = last.1.asked();
+        assert_eq!(asked.len(), 1);
+
+        let mailbox = Mailbox::default();
+        assert_eq!(house.deliver(&mailbox).await.delivered, 2);
+        assert!(!mailbox.asked().contains(&asked[0]));
     }
 
     #[tokio::test]

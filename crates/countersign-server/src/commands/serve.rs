@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::config::{Chosen, Problems, Settings};
 use crate::failure::Failure;
 use crate::listener::Listener;
+use crate::mail::Mailer;
 use crate::opening::{self, IfMissing};
 use crate::output;
 use crate::reload::Reload;
@@ -42,6 +43,7 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
     // First the sockets: whoever starts a second one by mistake changes nothing by it.
     let sockets = Sockets::open(&settings).await?;
     let tls = settings.server.tls.as_ref().map(open_tls).transpose()?;
+    let mailer = Mailer::new(&settings)?;
     let auth = Arc::new(opening::open(&settings, IfMissing::Create).await?);
     let has_users = auth.has_users().await?;
     announce(&settings, &sockets, has_users, chosen);
@@ -65,7 +67,8 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
     let serving = async {
         tokio::join!(
             public.serve(stopped.clone()),
-            operations.serve(stopped.clone())
+            operations.serve(stopped.clone()),
+            worker::mail(Arc::clone(&auth), mailer, stopped.clone()),
         );
     };
     let hangup = signals::hangup().map_err(|error| no_signals(&error))?;

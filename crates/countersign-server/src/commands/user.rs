@@ -21,7 +21,7 @@ const PAGE: u32 = 500;
 
 pub(super) async fn run(settings: &Settings, command: User) -> Result<(), Failure> {
     if let User::Add(options) = command {
-        return add(settings, options).await;
+        return Box::pin(add(settings, options)).await;
     }
     let auth = opening::open(settings, IfMissing::Refuse).await?;
     let by = EndedBy::CommandLine;

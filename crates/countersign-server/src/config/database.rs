@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::durations;
 use super::problems::Problems;
+use super::urls::holds_password;
 
 /// Where users and sessions are kept.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -216,26 +217,4 @@ fn parse_file(url: &str) -> Result<PathBuf, String> {
         return Err("write the path alone, without ? or #".to_owned());
     }
     Ok(PathBuf::from(path))
-}
-
-/// The settings whose value may hold a password.
-pub(super) const URLS: [&str; 2] = ["database.url", "database.listen_url"];
-
-/// Whether there is a password between `//` and `@`.
-pub(super) fn holds_password(url: &str) -> bool {
-    credentials(url).is_some_and(|(start, end)| url[start..end].contains(':'))
-}
-
-/// A database's address without what stands between `//` and `@`.
-pub(super) fn without_password(url: &str) -> String {
-    match credentials(url) {
-        Some((start, end)) => format!("{}(hidden){}", &url[..start], &url[end..]),
-        None => url.to_owned(),
-    }
-}
-
-/// Where they start and end.
-fn credentials(url: &str) -> Option<(usize, usize)> {
-    let (start, end) = (url.find("://")? + 3, url.rfind('@')?);
-    (start <= end && !url.starts_with("sqlite:")).then_some((start, end))
 }

@@ -91,7 +91,7 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The order in which sections are shown: first where the service is, then what it does.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "server",
     "database",
     "secrets",
@@ -105,6 +105,7 @@ const ORDER: [&str; 14] = [
     "password",
     "throttle",
     "django",
+    "mail",
     "log",
 ];
 
@@ -258,6 +259,7 @@ mod tests {
             "tokens.shared_secret",
             "revocations.token",
             "django.secret_key",
+            "mail.password",
         ];
         assert_eq!(secret, expected);
     }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::keys::{Key, Kind};
 use super::problems::Problems;
-use super::{database, file_mode, keys, suggest};
+use super::{file_mode, keys, suggest, urls};
 
 /// The settings file that is read from the working directory if none is named.
 pub(crate) const DEFAULT_FILE: &str = "countersign.toml";
@@ -193,13 +193,13 @@ impl Reader {
             .keys
             .iter()
             .any(|key| key.secret && layers.holds(&key.path, &source))
-            || database::URLS.iter().any(|path| {
+            || urls::URLS.iter().any(|path| {
                 layers
                     .given
                     .get(*path)
                     .filter(|given| given.source == source)
                     .and_then(|given| given.value.as_str())
-                    .is_some_and(database::holds_password)
+                    .is_some_and(urls::holds_password)
             });
         if holds_secret && file_mode::others_have_access(path) {
             problems.add_general(format!(

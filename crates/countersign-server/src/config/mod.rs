@@ -16,6 +16,7 @@ pub(crate) mod keys;
 mod layers;
 mod legacy_tokens;
 mod log;
+mod mail;
 mod password;
 mod problems;
 pub(crate) mod reference;
@@ -29,6 +30,7 @@ mod signing_keys;
 mod suggest;
 mod throttle;
 mod tokens;
+mod urls;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,6 +53,8 @@ use self::layers::Layers;
 pub(crate) use self::layers::{Inputs, Override, Source};
 use self::log::LogSection;
 pub(crate) use self::log::{LogFormat, LogSettings};
+use self::mail::MailSection;
+pub(crate) use self::mail::{MailSettings, SmtpSecurity, SmtpSettings, TransportSettings};
 use self::password::PasswordSection;
 pub(crate) use self::problems::Problems;
 pub(crate) use self::report::Report;
@@ -81,6 +85,7 @@ pub(crate) struct RawSettings {
     password: PasswordSection,
     throttle: ThrottleSection,
     django: DjangoSection,
+    mail: MailSection,
     log: LogSection,
 }
 
@@ -93,6 +98,7 @@ pub(crate) struct Settings {
     pub(crate) previous_roots: Vec<RootSecret>,
     pub(crate) auth: AuthSettings,
     pub(crate) http: HttpSettings,
+    pub(crate) mail: MailSettings,
     pub(crate) log: LogSettings,
     /// What is not wrong and yet should be said.
     pub(crate) warnings: Vec<String>,
@@ -126,7 +132,7 @@ impl Chosen {
         {
             words.extend([
                 "--database".to_owned(),
-                database::without_password(&database.value),
+                urls::without_password(&database.value),
             ]);
         }
         words.push(command.to_owned());
@@ -191,6 +197,7 @@ impl Settings {
         let legacy = raw.django.check_tokens(&cookies, problems);
         let (legacy_tokens, legacy_transport) = legacy.unzip();
         refuse_root_as_sites_key(&root, &previous_roots, legacy_tokens.as_ref(), problems);
+        let mail = raw.mail.check(&server, problems, warnings);
         let auth = AuthSettings {
             tokens,
             keys: raw.keys.check(problems),
@@ -201,8 +208,7 @@ impl Settings {
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
             legacy_tokens,
-            // Nothing here delivers mail yet.
-            queue_mail: false,
+            queue_mail: mail.transport.delivers(),
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),
@@ -216,7 +222,7 @@ impl Settings {
             legacy: legacy_transport,
         };
         let log = raw.log.check(problems);
-        let report = Report::new(raw, layers, &auth, &http, &database);
+        let report = Report::new(raw, layers, &auth, &http, &server, &database);
         Self {
             server,
             database,
@@ -224,6 +230,7 @@ impl Settings {
             previous_roots,
             auth,
             http,
+            mail,
             log,
             warnings: Vec::new(),
             report,

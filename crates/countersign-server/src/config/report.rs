@@ -6,9 +6,10 @@ use countersign::HttpSettings;
 use countersign_core::auth::AuthSettings;
 use serde_json::{Map, Value, json};
 
-use super::database::{self, DatabaseSettings};
+use super::database::DatabaseSettings;
 use super::layers::{Layers, Source};
-use super::{RawSettings, keys};
+use super::server::ServerSettings;
+use super::{RawSettings, keys, urls};
 
 /// One setting in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,7 @@ impl Report {
         layers: &Layers,
         auth: &AuthSettings,
         http: &HttpSettings,
+        server: &ServerSettings,
         database: &DatabaseSettings,
     ) -> Self {
         // Secrets serialise as "(set)".
@@ -45,6 +47,7 @@ impl Report {
             "cors.origins": origins,
             "cookies.refresh_name": http.cookies.refresh_name,
             "database.pool_size": database.pool_size(),
+            "mail.transport": raw.mail.transport(server),
             "password.hashing_threads": auth.hashing.threads,
             "password.hashing_queue": auth.hashing.queue,
         });
@@ -55,8 +58,8 @@ impl Report {
                 .or_else(|| document.pointer(&pointer));
             let value = value.filter(|value| !value.is_null()).cloned();
             let source = layers.source(&key.path);
-            let shown = if database::URLS.contains(&key.path.as_str()) {
-                value.map(|url| database::without_password(url.as_str().unwrap_or_default()).into())
+            let shown = if urls::URLS.contains(&key.path.as_str()) {
+                value.map(|url| urls::without_password(url.as_str().unwrap_or_default()).into())
             } else {
                 value
             };

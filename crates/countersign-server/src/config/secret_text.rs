@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize, Serializer};
 pub(crate) struct SecretText(String);
 
 impl SecretText {
+    /// What was read as part of another setting.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

@@ -119,6 +119,16 @@ impl Place {
         finish(self.command(words).envs(variables.iter().copied()), "")
     }
 
+    /// The same with these variables set and something on standard input.
+    pub(crate) fn run_with_input_and(
+        &self,
+        variables: &[(&str, &str)],
+        words: &[&str],
+        input: &str,
+    ) -> Said {
+        finish(self.command(words).envs(variables.iter().copied()), input)
+    }
+
     /// Makes a user with [`PASSWORD`].
     pub(crate) fn add_user(&self, name: &str) {
         let said = self.run_with_input(&["user", "add", name, "--password-stdin"], PASSWORD);

@@ -14,6 +14,7 @@ mod help;
 mod keys;
 mod listening;
 mod logs;
+mod mail;
 mod moving;
 mod nodes;
 #[cfg(target_os = "linux")]

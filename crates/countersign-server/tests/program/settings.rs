@@ -98,6 +98,42 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "name the host and the database",
         ),
         (
+            "mail.transport = \"smtp://u:CANARY@mail.example.org/x\"",
+            "mail.transport",
+            "host and port only",
+        ),
+        (
+            "mail.transport = \"smtps://u:CANARY@mail.example.org\"",
+            "mail.from",
+            "write an address like no-reply@example.org",
+        ),
+        (
+            "mail.transport = \"smtps://u:CANARY@mail.example.org\"\nmail.password = \"CANARY\"",
+            "mail.password",
+            "keep one of the two",
+        ),
+        (
+            "mail.transport = \"smtps://u@mail.example.org\"",
+            "mail.password",
+            "set this",
+        ),
+        (
+            "mail.password = \"CANARY\"",
+            "mail.password",
+            "smtp://user@host",
+        ),
+        ("mail.transport = \"file:\"", "mail.transport", "file:mail"),
+        (
+            "mail.from = \"example.org\"",
+            "mail.from",
+            "no-reply@example.org",
+        ),
+        (
+            "mail.templates = \"words\"",
+            "mail.templates",
+            "words cannot be read",
+        ),
+        (
             "database.url = \"mysql://u:CANARY@db/x\"",
             "database.url",
             "postgres://",

@@ -5,6 +5,7 @@ mod balancer;
 mod balancers;
 mod chaos;
 mod clocks;
+mod mail;
 mod races;
 mod stopped;
 mod trouble;

@@ -1,0 +1,132 @@
+//! A mail as it travels: headers, text and HTML (RFC 5322, RFC 2046).
+//!
+//! It is the same, byte for byte, however often it is written: whoever gets it twice knows it again.
+
+use std::time::{Duration, SystemTime};
+
+use countersign_core::mail::Mail;
+use lettre::Address;
+use lettre::Message;
+use lettre::message::header::{HeaderName, HeaderValue, MessageId};
+use lettre::message::{Mailbox, MultiPart, SinglePart};
+
+use super::template::Values;
+use super::templates::{Templates, Words};
+
+/// Writes letters.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    pub(super) from: Mailbox,
+    pub(super) templates: Templates,
+    /// Where the account is, for those who have several.
+    pub(super) service: String,
+}
+
+/// A mail that is written.
+pub(super) struct Letter {
+    pub(super) words: Words,
+    pub(super) message: Message,
+}
+
+impl Writer {
+    /// Writes a mail. `None`: its recipient's address is none that mail can be sent to.
+    pub(super) fn write(&self, mail: &Mail) -> Option<Letter> {
+        let recipient: Address = mail.recipient.parse().ok()?;
+        let words = self.templates.words(&mail.message, &self.values(mail));
+        let id = format!("<{}@{}>", mail.id, self.from.email.domain());
+        // RFC 3834 section 5: those who answer mails by themselves leave this one unanswered.
+        let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
+        let automatic = HeaderValue::new(automatic, "auto-generated".to_owned());
+        let seconds = u64::try_from(mail.queued_at.as_second()).unwrap_or_default();
+        let since_epoch = Duration::from_secs(seconds);
+        let body = MultiPart::alternative()
+            .boundary(format!("countersign-{}", mail.id))
+            .singlepart(SinglePart::plain(words.plain.clone()))
+            .singlepart(SinglePart::html(words.html.clone()));
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(recipient.into())
+            .subject(words.subject.clone())
+            .date(SystemTime::UNIX_EPOCH + since_epoch)
+            .header(MessageId::from(id))
+            .raw_header(automatic)
+            .multipart(body)
+            .ok()?;
+        Some(Letter { words, message })
+    }
+
+    fn values(&self, mail: &Mail) -> Values {
+        Values {
+            username: mail.username.clone(),
+            time: mail.queued_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            service: self.service.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use countersign_core::clock::SystemRandomness;
+    use countersign_core::mail::{MailId, Message};
+    use countersign_core::session::EndedBy;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    pub(in super::super) fn writer() -> Writer {
+        Writer {
+            from: "Kontoführung <no-reply@example.org>".parse().unwrap(),
+            templates: Templates::default(),
+            service: "https://auth.example.org".to_owned(),
+        }
+    }
+
+    pub(in super::super) fn mail(recipient: &str, username: &str) -> Mail {
+        let queued_at = Timestamp::from_second(1_795_341_600).unwrap();
+        Mail {
+            id: MailId::new(queued_at, &SystemRandomness),
+            recipient: recipient.to_owned(),
+            username: username.to_owned(),
+            message: Message::PasswordChanged {
+                by: EndedBy::CommandLine,
+            },
+            queued_at,
+        }
+    }
+
+    fn written(mail: &Mail) -> String {
+        String::from_utf8(writer().write(mail).unwrap().message.formatted()).unwrap()
+    }
+
+    #[test]
+    fn a_letter_reads_like_this() {
+        let mail = mail("zoë@example.org", "Zoë");
+        let text = written(&mail).replace(&mail.id.to_string(), "(id)");
+        insta::assert_snapshot!(text.replace("\r\n", "\n"));
+    }
+
+    #[test]
+    fn it_is_the_same_each_time() {
+        let mail = mail("ana@example.org", "ana");
+        assert_eq!(written(&mail), written(&mail));
+    }
+
+    #[test]
+    fn nobody_puts_a_header_in() {
+        let bad = "a\r\nBcc: eva@example.org\r\n\r\n";
+        let text = written(&mail("ana@example.org", bad));
+        let (head, _) = text.split_once("\r\n\r\n").unwrap();
+        assert!(!head.contains("eva"), "{head}");
+        for recipient in [
+            "",
+            "ana",
+            "a@b\r\nBcc: eva@example.org",
+            "a@example.org, b@example.org",
+        ] {
+            assert!(
+                writer().write(&mail(recipient, "ana")).is_none(),
+                "{recipient}"
+            );
+        }
+    }
+}
