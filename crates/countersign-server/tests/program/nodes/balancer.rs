@@ -74,6 +74,10 @@ impl Balancer {
         let mut put = |written: &str, instead: String| words.push((written.to_owned(), instead));
         let mut command = match kind {
             Kind::HaProxy => {
+                // Whoever tests may be nobody in particular, and wants it to end with the test.
+                for of_root in ["user haproxy", "group haproxy", "chroot /var/lib/haproxy"] {
+                    put(of_root, String::new());
+                }
                 put("bind :80", format!("bind 127.0.0.1:{open_port}"));
                 put("bind :443", format!("bind 127.0.0.1:{tls_port}"));
                 put("/etc/haproxy/certs/auth.example.org.pem", path("both.pem"));
