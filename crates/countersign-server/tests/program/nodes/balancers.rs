@@ -43,7 +43,11 @@ fn a_browser_comes_and_goes(kind: Kind) {
         assert!(cookie.contains("; Secure"), "{cookie}");
         names.extend(cookie.split('=').next());
     }
-    let expected = ["__Host-Http-refreshtoken", "csrftoken", "__Host-Http-knowndevice"];
+    let expected = [
+        "__Host-Http-refreshtoken",
+        "csrftoken",
+        "__Host-Http-knowndevice",
+    ];
     assert_eq!(names, expected, "{reply:?}");
     let mut ana = SignedIn::from_reply(&reply);
 
