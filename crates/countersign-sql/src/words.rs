@@ -35,6 +35,15 @@ pub(crate) fn write_message(message: Message) -> String {
     }
 }
 
+/// Messages that [`read_message`] can read, as a pattern for LIKE: what only a later version of this program
+/// can read waits for it, and keeps nothing else from being delivered.
+macro_rules! readable_messages {
+    () => {
+        "'password\\_changed %' ESCAPE '\\'"
+    };
+}
+pub(crate) use readable_messages;
+
 pub(crate) fn read_message(text: &str) -> Option<Message> {
     let (kind, by) = text.split_once(' ')?;
     let by = read_ended_by(by)?;

@@ -75,8 +75,15 @@ impl Auth {
                 device: Some(device),
                 ..
             } => {
-                let subject = Subject::Device(device.user, device.id);
-                vec![counted(subject, settings.login_device)]
+                // Whoever knew the password once may have any number of devices.
+                let (this, all) = (
+                    Subject::Device(device.user, device.id),
+                    Subject::DevicesOf(device.user),
+                );
+                vec![
+                    counted(this, settings.login_device),
+                    counted(all, settings.login_account),
+                ]
             }
             Attempt::Login {
                 username, address, ..

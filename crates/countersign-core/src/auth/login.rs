@@ -41,8 +41,9 @@ impl Auth {
     /// when they are throttled, since attempts are counted by the name as typed.
     ///
     /// # Errors
-    /// [`AuthError::Throttled`] before anything is hashed, [`AuthError::InvalidCredentials`], [`AuthError::UserInactive`] (only after the right
-    /// password), [`AuthError::Overloaded`], or the store's.
+    /// [`AuthError::Throttled`] before anything is hashed, [`AuthError::InvalidCredentials`],
+    /// [`AuthError::UserInactive`] (only after the right password), [`AuthError::Overloaded`], or the
+    /// store's.
     pub async fn login(&self, login: Login<'_>, caller: Caller) -> Result<Grant, AuthError> {
         let found = self.find_typed(login.username).await?;
         let user = found.as_ref().map(|found| found.user.id);
@@ -55,8 +56,11 @@ impl Auth {
         };
         let reserved = self.attempt(attempt).await?;
         let outcome = self.try_repeatedly(&login, &caller, found).await;
-        // A guess that was not looked at is none.
-        if matches!(outcome, Ok(_) | Err(AuthError::Overloaded { .. })) {
+        // A guess that was not looked at is none, and nor is one that the store kept from its end.
+        if matches!(
+            outcome,
+            Ok(_) | Err(AuthError::Overloaded { .. } | AuthError::Store(_))
+        ) {
             self.give_back(reserved).await;
         }
         let grant = outcome?;

@@ -49,8 +49,11 @@ impl Auth {
             .map_err(|refusal| refusal.about("new_password"))?;
         let reserved = self.attempt(Attempt::ChangePassword(user.id)).await?;
         let outcome = self.change_verified(current, change).await;
-        // A guess that was not looked at is none.
-        if matches!(outcome, Ok(()) | Err(AuthError::Overloaded { .. })) {
+        // A guess that was not looked at is none, and nor is one that the store kept from its end.
+        if matches!(
+            outcome,
+            Ok(()) | Err(AuthError::Overloaded { .. } | AuthError::Store(_))
+        ) {
             self.give_back(reserved).await;
         }
         outcome

@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::django::Cost;
 
 /// The longest that an answer is held back, whatever a check took on a busy machine.
-pub(super) const LONGEST: Duration = Duration::from_secs(1);
+pub(super) const LONGEST: Duration = Duration::from_secs(2);
 
 /// Not quite as long, which stands for "not known yet".
-const LONGEST_KNOWN: Duration = Duration::from_millis(999);
+const LONGEST_KNOWN: Duration = Duration::from_millis(1_999);
 
 /// By this part more is waited for than the slowest check took: those of one cost vary by less, unless
 /// the machine is busy, and so all are answered at the same time.

@@ -35,6 +35,8 @@ pub(crate) enum Subject<'a> {
     AccountFromAddress(&'a str, Option<IpAddr>),
     /// A device that the user has signed in from before.
     Device(UserId, Uuid),
+    /// All devices that the user has signed in from before.
+    DevicesOf(UserId),
     /// A user who is signed in and shows the password in force.
     PasswordOf(UserId),
 }
@@ -68,6 +70,10 @@ impl ThrottleKeys {
             Subject::Device(user, device) => {
                 context.update(b"device:");
                 context.update(device.as_bytes());
+                context.update(&user.0.to_be_bytes());
+            }
+            Subject::DevicesOf(user) => {
+                context.update(b"devices of:");
                 context.update(&user.0.to_be_bytes());
             }
             Subject::PasswordOf(user) => {
@@ -161,6 +167,8 @@ mod tests {
             Subject::AccountFromAddress("bob", Some(ip("1.2.3.4"))),
             Subject::Device(UserId(1), device),
             Subject::Device(UserId(2), device),
+            Subject::DevicesOf(UserId(1)),
+            Subject::DevicesOf(UserId(2)),
             Subject::PasswordOf(UserId(1)),
             Subject::PasswordOf(UserId(2)),
         ];

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::link::Link;
 use super::rows::{self, claimed_mail_columns};
 use super::writer::Done;
-use crate::words;
+use crate::words::{self, readable_messages};
 
 /// Keeps a mail, if there is one, in the transaction that was begun.
 pub(super) async fn queue(link: &Link, mail: Option<&Mail>) -> Result<(), Failure> {
@@ -39,7 +39,10 @@ pub(super) async fn claim(
 ) -> Result<Done<Vec<ClaimedMail>>, Failure> {
     let sql = concat!(
         "WITH due AS MATERIALIZED (
-             SELECT id, due_at AS was_due_at FROM countersign_outbox WHERE due_at <= $1
+             SELECT id, due_at AS was_due_at FROM countersign_outbox
+             WHERE due_at <= $1 AND message LIKE ",
+        readable_messages!(),
+        "
              ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED),
          claimed AS (
              UPDATE countersign_outbox SET due_at = $2, attempts = attempts + 1

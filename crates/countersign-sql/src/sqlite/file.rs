@@ -101,6 +101,9 @@ impl DatabaseFile {
     pub(super) fn attach(&self, role: Role) -> Result<Attachment, Failure> {
         let epoch = self.epoch();
         let before = identify(&self.path)?;
+        if role == Role::Writer {
+            refuse_other_names(&self.path)?;
+        }
         self.admit(role, before)?;
         let connection = connect(&self.path, role, self.timeout)?;
         schema::require(&connection)?;
@@ -289,6 +292,22 @@ fn identify(path: &Path) -> Result<FileId, Failure> {
         )));
     }
     Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Refuses a file that has other names (hard links): the log and the locks lie beside the one it is opened
+/// by, so who opens it by another name sees neither.
+fn refuse_other_names(path: &Path) -> Result<(), Failure> {
+    let names = fs::metadata(path)
+        .map_err(|error| not_there(path, &error))?
+        .nlink();
+    if names > 1 {
+        return Err(Failure::unavailable(format!(
+            "{} has {names} names (hard links), and SQLite keeps its log beside one of them: remove the \
+             others",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 fn not_there(path: &Path, error: &io::Error) -> Failure {

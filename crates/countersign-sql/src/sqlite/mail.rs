@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::failure::Failure;
 use super::rows::{self, claimed_mail_columns};
-use crate::words;
+use crate::words::{self, readable_messages};
 
 /// Keeps a mail, if there is one, in the transaction that the connection is in.
 pub(super) fn queue(connection: &Connection, mail: Option<&Mail>) -> Result<(), Failure> {
@@ -35,7 +35,9 @@ pub(super) fn claim(
     let mut due = connection.prepare_cached(concat!(
         "SELECT ",
         claimed_mail_columns!(),
-        " FROM countersign_outbox WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2"
+        " FROM countersign_outbox WHERE due_at <= ?1 AND message LIKE ",
+        readable_messages!(),
+        " ORDER BY due_at, id LIMIT ?2"
     ))?;
     let due = due.query(params![claim.now.as_millisecond(), claim.limit])?;
     let mut claimed = rows::all(due, rows::claimed_mail)?;
