@@ -41,8 +41,8 @@ impl Auth {
     /// with the same refresh token, and after that it ends the session, as any superseded one does.
     ///
     /// # Errors
-    /// As [`Auth::refresh`]; [`AuthError::RefreshInvalid`] also if legacy tokens are not accepted, or the
-    /// site has revoked this one.
+    /// As [`Auth::refresh`]; [`AuthError::RefreshInvalid`] also if legacy tokens are not accepted, the site
+    /// has revoked this one, or all of its user's sessions have been ended since it was issued.
     pub async fn take_over(
         &self,
         legacy: LegacyCredential<'_>,
@@ -120,6 +120,7 @@ impl Auth {
             }
             TakeOverOutcome::Used => Ok(None),
             TakeOverOutcome::Revoked => refused("revoked_by_the_site", AuthError::RefreshInvalid),
+            TakeOverOutcome::CutOff => refused("cut_off", AuthError::RefreshInvalid),
             TakeOverOutcome::Inactive => {
                 let reason = EndReason::UserDeactivated;
                 refused("user_gone", AuthError::SessionEnded(reason))

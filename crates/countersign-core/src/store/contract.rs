@@ -9,6 +9,7 @@
     reason = "a suite of tests, which is compiled as a library"
 )]
 
+mod cut_offs;
 mod throttles;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use countersign_token::Algorithm;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+pub use self::cut_offs::*;
 pub use self::throttles::*;
 use super::{
     AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, Listener,
@@ -55,6 +57,11 @@ macro_rules! store_contract {
             a_token_that_is_used_up_opens_nothing
             of_many_take_overs_at_once_exactly_one_opens
             a_take_over_makes_room
+            whatever_ends_all_sessions_refuses_the_tokens_issued_until_then
+            what_ends_one_session_refuses_no_token
+            a_cut_off_never_moves_backwards
+            a_token_that_was_used_before_a_cut_off_stays_used
+            no_take_over_survives_what_ends_all_sessions_meanwhile
             a_new_password_wins_over_the_upgrade_of_the_old_one
             rotation_advances_only_from_the_current_generation
             of_many_rotations_at_once_exactly_one_wins
@@ -499,7 +506,8 @@ pub async fn a_token_is_taken_over_once(store: Arc<dyn Store>) {
 pub async fn only_whoever_may_sign_in_is_taken_over(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
     change(&*store, &ana, AccountChangeKind::Active(false)).await;
-    let takeover = take_over_of(ana.id);
+    let mut takeover = take_over_of(ana.id);
+    takeover.session.opened_at = after(61);
     let id = takeover.session.id;
     let outcome = take_over(&*store, &takeover).await;
     assert_eq!(outcome, TakeOverOutcome::Inactive);

@@ -34,6 +34,8 @@ struct Tables {
     last_user_id: i64,
     users: BTreeMap<UserId, (User, EncodedPassword)>,
     sessions: BTreeMap<SessionId, Session>,
+    /// Up to when the legacy tokens of a user are refused.
+    cut_offs: BTreeMap<UserId, Timestamp>,
     keys: Vec<SealedSigningKey>,
     upkeep_until: Option<Timestamp>,
     throttles: BTreeMap<ThrottleKey, Counter>,
@@ -98,6 +100,8 @@ impl Tables {
         spared: Option<SessionId>,
         end: SessionEnd,
     ) -> Vec<EndedSession> {
+        let cut_off = self.cut_offs.entry(user).or_insert(end.at);
+        *cut_off = end.at.max(*cut_off);
         let doomed: Vec<SessionId> = self
             .live_of(user)
             .map(|session| session.id)
@@ -354,6 +358,10 @@ impl Store for MemoryStore {
         }
         if tables.sessions.contains_key(&session.id) {
             return Ok(TakeOverOutcome::Used);
+        }
+        let cut_off = tables.cut_offs.get(&user.id);
+        if session.end.is_none() && cut_off.is_some_and(|cut_off| session.opened_at <= *cut_off) {
+            return Ok(TakeOverOutcome::CutOff);
         }
         let user = user.clone();
         let mut ended = Vec::new();

@@ -4,6 +4,10 @@
 //! [`StoreError::Unavailable`] to a transition has changed nothing, or cannot know (the disk failed
 //! during the commit); every transition may be tried again.
 //!
+//! A transition that ends all sessions of a user, or all but one, also notes when: legacy tokens that were
+//! issued to the user up to then open no session any more ([`TakeOverOutcome::CutOff`]). The note never
+//! moves backwards.
+//!
 //! A new store implements [`Store`] and passes the suite in [`contract`].
 
 mod changes;
@@ -92,8 +96,8 @@ pub trait Store: Send + Sync + 'static {
     /// Opens a session if the account still is as it was when the password was checked.
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError>;
 
-    /// Records the session that a legacy token is exchanged for, unless the token has been used, or the
-    /// site has revoked it.
+    /// Records the session that a legacy token is exchanged for, unless the token has been used, the site
+    /// has revoked it, or all sessions of its user have been ended since it was issued.
     async fn take_over(&self, takeover: &TakeOver) -> Result<TakeOverOutcome, StoreError>;
 
     /// What the site's own tables say that a user may do: the names of the user's groups and the
@@ -127,7 +131,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Session::end_at`] says: never before the last rotation.
     async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError>;
 
-    /// Ends every live session of a user but `spared`; gives those that it ended.
+    /// Ends every live session of a user but `spared`; gives those that it ended. Also if there are none,
+    /// legacy tokens issued until then are refused.
     async fn end_sessions(
         &self,
         user: UserId,
@@ -380,6 +385,10 @@ pub enum TakeOverOutcome {
     Used,
     /// The site has revoked the token.
     Revoked,
+    /// All sessions of the user were ended when the token had been issued already, or within the same
+    /// second, for it tells no finer when it was issued. A token that is to be used up is recorded all
+    /// the same.
+    CutOff,
     /// The user may not sign in.
     Inactive,
     /// There is no such user.

@@ -5,7 +5,7 @@
 //! ended by it.
 
 use countersign_core::password::EncodedPassword;
-use countersign_core::session::{EndReason, EndedBy, EndedSession, SessionId};
+use countersign_core::session::{EndReason, EndedBy, EndedSession, SessionEnd, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChangeKind, AccountChanged, Change, EndedAt, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome,
@@ -14,6 +14,7 @@ use countersign_core::user::{Credentials, UserId};
 use tokio_postgres::types::Type;
 
 use super::changes::told;
+use super::cut_off;
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
@@ -124,6 +125,9 @@ impl Changing<'_> {
         user: UserId,
         ending: EndedAt,
     ) -> Result<Done<Vec<EndedSession>>, Failure> {
+        if self.reason.is_some() {
+            cut_off::note(link, user, ending.at).await?;
+        }
         let ended = link
             .commit_with(
                 &sql.change_account,
@@ -229,6 +233,20 @@ pub(super) async fn change_password(
         outcome: PasswordOutcome::Changed(outcome),
         changes,
     })
+}
+
+/// Ends every live session of a user but `spared`; also of one who is no more.
+pub(super) async fn end_sessions(
+    link: &Link,
+    sql: &Statements,
+    user: UserId,
+    spared: Option<SessionId>,
+    end: SessionEnd,
+) -> Result<Done<Vec<EndedSession>>, Failure> {
+    begin(link, sql, user).await?;
+    let done = sessions::end_all(link, user, spared, end).await?;
+    link.commit().await?;
+    Ok(done)
 }
 
 pub(super) async fn delete(

@@ -10,6 +10,7 @@ mod accounts;
 mod address;
 mod changes;
 mod clock;
+mod cut_off;
 mod failure;
 mod feed;
 mod instant;
@@ -452,8 +453,8 @@ impl Store for PostgresStore {
         end: SessionEnd,
     ) -> Result<Vec<EndedSession>, StoreError> {
         self.writer
-            .write((user, spared, end), |link, _, (user, spared, end)| {
-                Box::pin(sessions::end_all(link, *user, *spared, *end))
+            .write((user, spared, end), |link, sql, (user, spared, end)| {
+                Box::pin(accounts::end_sessions(link, sql, *user, *spared, *end))
             })
             .await
     }

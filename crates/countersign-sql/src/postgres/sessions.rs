@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::changes::{said_ended, told};
+use super::cut_off;
 use super::failure::Failure;
 use super::link::Link;
 use super::readers::Readers;
@@ -99,13 +100,15 @@ pub(super) async fn end(
     })
 }
 
-/// Ends every live session of a user but `spared`, each locked in the same order by everyone.
+/// Ends every live session of a user but `spared`, each locked in the same order by everyone, and refuses
+/// the site's tokens issued until then; in a transaction that has locked the account.
 pub(super) async fn end_all(
     link: &Link,
     user: UserId,
     spared: Option<SessionId>,
     end: SessionEnd,
 ) -> Result<Done<Vec<EndedSession>>, Failure> {
+    cut_off::note(link, user, end.at).await?;
     let sql = concat!(
         "WITH live AS (
              SELECT id FROM countersign_session

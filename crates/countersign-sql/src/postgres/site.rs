@@ -14,7 +14,7 @@ use super::readers::Readers;
 use super::rows::{self, ended_columns};
 use super::statements::Statements;
 use super::writer::Done;
-use super::{accounts, sessions};
+use super::{accounts, cut_off, sessions};
 use crate::site::{BLACKLIST_TABLES, Power, collect_powers, no_power_tables, power_tables};
 
 /// Records the session that a legacy token is exchanged for, if there is none.
@@ -32,6 +32,9 @@ pub(super) async fn take_over(
         }
         Some(_) if is_revoked(link, takeover.token_id.as_deref()).await? => {
             Some(TakeOverOutcome::Revoked)
+        }
+        Some(_) if session.end.is_none() && cut_off::refuses(link, session).await? => {
+            Some(TakeOverOutcome::CutOff)
         }
         Some(_) => None,
     };

@@ -7,6 +7,7 @@
 //! method of the port.
 
 mod accounts;
+mod cut_off;
 mod datetime;
 mod failure;
 mod feed;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
+use super::cut_off;
 use super::failure::Failure;
 use super::rows::{self, ended_columns, session_columns};
 use super::statements::Statements;
@@ -149,13 +150,14 @@ pub(super) fn end(
     Ok(tell_ended(transition, rows::all(ended, rows::ended)?)?.pop())
 }
 
-/// Ends every live session of a user but `spared`.
+/// Ends every live session of a user but `spared`, and refuses the site's tokens issued until then.
 pub(super) fn end_all(
     transition: &mut Transition<'_>,
     user: UserId,
     spared: Option<SessionId>,
     end: SessionEnd,
 ) -> Result<Vec<EndedSession>, Failure> {
+    cut_off::note(transition.connection, user, end.at)?;
     let mut statement = transition
         .connection
         .prepare_cached(end_sql!("user_id = ?4 AND id IS NOT ?5"))?;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{sessions, users};
+use super::{cut_off, sessions, users};
 use crate::site::{BLACKLIST_TABLES, Power, collect_powers, no_power_tables, power_tables};
 
 /// Records the session that a legacy token is exchanged for, if there is none.
@@ -33,6 +33,9 @@ pub(super) fn take_over(
     }
     if sessions::find(connection, sql, session.id)?.is_some() {
         return Ok(TakeOverOutcome::Used);
+    }
+    if session.end.is_none() && cut_off::refuses(connection, session)? {
+        return Ok(TakeOverOutcome::CutOff);
     }
     let mut ended = Vec::new();
     if let Some(most) = takeover.most {

@@ -86,7 +86,8 @@ const ODD_ROWS: &str = "
         (3, 'newest', 'ES256', 'next', x'00ff', 30, 31),
         (2, 'older', 'EdDSA', 'current', x'', 20, 21);
     INSERT INTO countersign_outbox VALUES
-        (x'0199c0de7b1c70008000000000000002', 'a@b', 'ana', 'password_changed user:7', 1, 2, 3);";
+        (x'0199c0de7b1c70008000000000000002', 'a@b', 'ana', 'password_changed user:7', 1, 2, 3);
+    INSERT INTO countersign_cut_off VALUES (7, 1795341600123);";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL's server programs"]
@@ -131,7 +132,7 @@ async fn every_row_arrives_as_it_was() {
 
     let moved = house.move_out().await.unwrap();
     let rows: Vec<_> = moved.tables.iter().map(|table| table.rows).collect();
-    assert_eq!((rows, moved.left_behind), (vec![3, 4, 2, 1], vec![]));
+    assert_eq!((rows, moved.left_behind), (vec![3, 4, 2, 1, 1], vec![]));
     let new = house.target.open().await;
     assert_eq!(new.list_users(&all_users).await.unwrap(), everyone);
     assert_eq!(new.list_sessions(&all).await.unwrap(), sessions);
@@ -140,6 +141,8 @@ async fn every_row_arrives_as_it_was() {
     assert_eq!(end_of(&new, over.id).await, Some(EndReason::Logout));
     assert!(!rotate(&new, session.id, 0).await.unwrap());
     assert!(rotate(&new, session.id, 1).await.unwrap());
+    let cut_off = "SELECT at FROM countersign_cut_off WHERE user_id = 7";
+    assert_eq!(house.target.ask(cut_off).await, ["1795341600123"]);
     let made = "SELECT created_at FROM countersign_meta";
     assert_eq!(house.target.ask(made).await, ["1234567890123"]);
     let mut bob = self::ana();
@@ -218,6 +221,7 @@ async fn a_target_with_anything_in_it_is_refused() {
                  VALUES ('k', 'ES256', 'next', '', 1)",
             "signing keys",
         ),
+        ("INSERT INTO countersign_cut_off VALUES (1, 1)", "cut-offs"),
     ] {
         let house = House::new().await;
         PostgresStore::migrate(&house.target.options())

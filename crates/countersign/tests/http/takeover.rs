@@ -364,7 +364,8 @@ async fn whoever_may_not_sign_in_is_not_taken_over() {
         .set_active(user, true, EndedBy::CommandLine)
         .await
         .unwrap();
-    ana.clone().refresh().await.expect(StatusCode::OK);
+    // Who was signed out signs in again; what the site gave them before is over.
+    refused(&ana, 401, "refresh_invalid").await;
 
     let bob = service.make_user("bob").await;
     let token = recipe_token(&service, bob.id, |_| {});
@@ -376,6 +377,57 @@ async fn whoever_may_not_sign_in_is_not_taken_over() {
     let bob = with_the_sites_cookies(&service, &token);
     let answer = refused(&bob, 401, "session_ended").await;
     assert_eq!(answer.json["end_reason"], "user_deleted");
+}
+
+/// A refresh token that the site issues now.
+fn issued_now(service: &Service, user: UserId) -> String {
+    let now = service.clock.now().as_second();
+    recipe_token(service, user, |claims| {
+        claims["iat"] = json!(now);
+        claims["exp"] = json!(now + 7 * DAY);
+    })
+}
+
+#[tokio::test]
+async fn a_stolen_token_of_the_site_ends_with_the_password() {
+    let (service, thief) = service_with_ana_of_the_site().await;
+    let user = service.auth.find_user("ana").await.unwrap().id;
+    let ana = service.signed_in("ana").await;
+    // Of the same second: nobody can tell whether it came before.
+    let of_this_second = with_the_sites_cookies(&service, &issued_now(&service, user));
+    let new = json!({"current_password": PASSWORD, "new_password": "walrus-4-teatime-anthem"});
+    let call = ana.post("/users/password").with_token().with_csrf();
+    let answer = call.json(&new).send().await;
+    assert!(answer.status.is_success(), "{}", answer.json);
+    refused(&thief, 401, "refresh_invalid").await;
+    refused(&of_this_second, 401, "refresh_invalid").await;
+    assert_eq!(sessions(&service).await.len(), 1, "hers, which goes on");
+    ana.user().await.expect(StatusCode::OK);
+
+    // Whoever signs in at the site afterwards is taken over as ever.
+    service.later(1);
+    let mut anew = with_the_sites_cookies(&service, &issued_now(&service, user));
+    anew.refresh().await.expect(StatusCode::OK);
+    anew.user().await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_is_signed_out_everywhere_is_signed_out_of_the_site_too() {
+    let (service, mut stolen) = service_with_ana_of_the_site().await;
+    let ana = service.signed_in("ana").await;
+    for scope in ["others", "global"] {
+        let call = ana.post("/users/logout").with_token().with_csrf();
+        let call = call.json(&json!({"scope": scope}));
+        call.send().await.expect(StatusCode::NO_CONTENT);
+        refused(&stolen, 401, "refresh_invalid").await;
+    }
+    let user = service.auth.find_user("ana").await.unwrap().id;
+    service.later(1);
+    stolen = with_the_sites_cookies(&service, &issued_now(&service, user));
+    let by = EndedBy::CommandLine;
+    let ended = service.auth.revoke_sessions_of(user, by).await.unwrap();
+    assert_eq!(ended.len(), 0, "there was none, and yet");
+    refused(&stolen, 401, "refresh_invalid").await;
 }
 
 #[tokio::test]
