@@ -160,3 +160,9 @@ export async function cookie(profile, name) {
   const all = await profile.cookies();
   return all.find((each) => each.name === name)?.value;
 }
+
+/** The names of the cookies that are left, but for the one by which the device is known again: it lets nobody in. */
+export async function cookiesLeft(profile) {
+  const all = await profile.cookies();
+  return all.map(({ name }) => name).filter((name) => name !== "knowndevice");
+}

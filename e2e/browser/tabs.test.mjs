@@ -7,7 +7,7 @@ import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { callApi, codeOfTheReadme, cookie, freshProfile, serveApp, startChromium, startService } from "./support.mjs";
+import { callApi, codeOfTheReadme, cookie, freshProfile, serveApp, startChromium, startService, cookiesLeft } from "./support.mjs";
 
 const TABS = 5;
 const ROUNDS = 20;
@@ -229,7 +229,7 @@ describe("who is signed out is told why, and others go on", () => {
     const laptop = await signedIn(service.users.ana, { tabs: 3 });
     const phone = await signedIn(service.users.ana);
     await assertDone(call(laptop.tab, "POST", "/users/logout"));
-    assert.deepEqual(await laptop.profile.cookies(), []);
+    assert.deepEqual(await cookiesLeft(laptop.profile), []);
     for (const tab of laptop.tabs) {
       await assertTold(call(tab, "GET", "/users/user"), "logout");
       await assertRefused(call(tab, "POST", "/users/refresh_token"), 401, "refresh_missing");
@@ -253,7 +253,7 @@ describe("who is signed out is told why, and others go on", () => {
     const laptop = await signedIn(service.users.ana);
     const phone = await signedIn(service.users.ana);
     await assertDone(call(phone.tab, "POST", "/users/logout", { body: { scope: "global" } }));
-    assert.deepEqual(await phone.profile.cookies(), []);
+    assert.deepEqual(await cookiesLeft(phone.profile), []);
     await assertTold(call(phone.tab, "GET", "/users/user"), "logout");
     await assertSignedOut(laptop, "revoked_by_user");
   });
@@ -296,7 +296,7 @@ describe("who is signed out is told why, and others go on", () => {
 
     const [own] = await listed(phone);
     await assertDone(call(phone.tab, "DELETE", `/users/sessions/${own.id}`));
-    assert.deepEqual(await phone.profile.cookies(), []);
+    assert.deepEqual(await cookiesLeft(phone.profile), []);
     await assertTold(call(phone.tab, "GET", "/users/user"), "logout");
   });
 });

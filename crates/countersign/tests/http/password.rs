@@ -304,7 +304,7 @@ async fn of_a_change_and_a_logout_at_once_both_or_the_logout_come_true() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_login_that_a_change_overtakes_opens_no_session() {
-    let service = Arc::new(Setup::development().start().await);
+    let service = Arc::new(Setup::development().unthrottled().start().await);
     for round in 0..100 {
         let name = format!("ana{round}");
         service.make_user(&name).await;
