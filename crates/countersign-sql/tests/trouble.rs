@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use countersign_core::mail::MailClaim;
 use countersign_core::session::EndedBy;
 use countersign_core::store::{
     AccountChange, AccountChangeKind, Change, EndedAt, Listener, Store as _,
@@ -249,4 +250,36 @@ async fn nothing_is_left_open_of_a_dropped_store() {
     assert!(!is_open());
     // All that was in the log is in the database.
     assert!(!Path::new(&format!("{}-wal", path.display())).exists());
+}
+
+#[tokio::test]
+async fn a_file_with_a_second_name_is_not_opened() {
+    let place = Place::new();
+    drop(place.open());
+    let other = place.path().with_extension("other");
+    fs::hard_link(place.path(), &other).unwrap();
+    for path in [place.path(), other.clone()] {
+        let refusal = SqliteStore::open(&SqliteOptions::new(path)).unwrap_err();
+        assert!(refusal.to_string().contains("hard links"), "{refusal}");
+    }
+    fs::remove_file(other).unwrap();
+    drop(place.open());
+}
+
+#[tokio::test]
+async fn mail_of_a_later_version_waits_for_it_and_holds_up_no_other() {
+    let place = Place::new();
+    let store = place.open();
+    let now = start();
+    let queue = "INSERT INTO countersign_outbox VALUES (randomblob(16), 'ana@example.org', 'ana', ?1, ?2, ?2, 0)";
+    for message in ["password_reset user:1", "password_changed service"] {
+        let at = now.as_millisecond();
+        place.stranger().execute(queue, (message, at)).unwrap();
+    }
+    let claim = MailClaim {
+        now,
+        until: now,
+        limit: 10,
+    };
+    assert_eq!(store.claim_mail(&claim).await.unwrap().len(), 1);
 }

@@ -194,6 +194,29 @@ async fn a_known_device_has_few_guesses_too() {
     answer.expect(StatusCode::OK);
 }
 
+/// Whoever knew the password once may have made any number of devices known.
+#[tokio::test]
+async fn all_known_devices_of_a_user_together_are_worth_what_the_account_is() {
+    let (service, visitor, ana) = service_with_ana().await;
+    let mut devices = Vec::new();
+    for network in 0..8 {
+        let mut device = visitor.elsewhere(network);
+        device.login("ana", PASSWORD).await.expect(StatusCode::OK);
+        devices.push(device);
+    }
+    let mut looked_at = 0;
+    for device in &devices {
+        for _ in 0..5 {
+            let status = wrong(device, "ana").await.status;
+            looked_at += u32::from(status == StatusCode::UNAUTHORIZED);
+        }
+    }
+    assert_eq!(looked_at, 20);
+    service.later(30);
+    let answer = ana.elsewhere(99).login("ana", PASSWORD).await;
+    answer.expect(StatusCode::OK);
+}
+
 #[tokio::test]
 async fn a_device_is_known_for_its_own_user_and_for_nobody_else() {
     let (service, visitor, ana) = service_with_ana().await;
@@ -433,6 +456,24 @@ async fn what_cannot_be_counted_is_not_attempted() {
     let answer = ana.login("ana", PASSWORD).await;
     answer.refused(503, "storage_unavailable");
     store.recover();
+    ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_right_password_that_the_store_failed_is_no_guess() {
+    let store = Arc::new(TroubledStore::default());
+    let service = Setup::development().over(store.clone()).start().await;
+    service.make_user("ana").await;
+    let mut ana = service.visitor();
+    store.have(Trouble::OpensNothing);
+    for _ in 0..6 {
+        let answer = ana.login("ana", PASSWORD).await;
+        answer.refused(503, "storage_unavailable");
+    }
+    // A wrong one is, all the same.
+    looks_at(&ana, "ana", 5).await;
+    store.recover();
+    service.later(30);
     ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
 }
 

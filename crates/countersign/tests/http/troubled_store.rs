@@ -26,6 +26,8 @@ pub(crate) enum Trouble {
     Unavailable,
     /// It can be read and not written, as when the disk is full.
     ReadOnly,
+    /// It opens no sessions, as when somebody holds a lock on their table.
+    OpensNothing,
     /// It holds what cannot be.
     Corrupt,
     /// It never answers.
@@ -75,7 +77,7 @@ impl TroubledStore {
 
     pub(crate) fn have(&self, trouble: Trouble) {
         *lock(&self.trouble) = Some(trouble);
-        if trouble != Trouble::ReadOnly {
+        if !matches!(trouble, Trouble::ReadOnly | Trouble::OpensNothing) {
             self.lose_the_feed();
         }
     }
@@ -122,7 +124,7 @@ impl TroubledStore {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let trouble = *lock(&self.trouble);
         match trouble {
-            None | Some(Trouble::ReadOnly) => Ok(()),
+            None | Some(Trouble::ReadOnly | Trouble::OpensNothing) => Ok(()),
             Some(Trouble::Unavailable) => Err(StoreError::Unavailable(INNERMOST.to_owned())),
             Some(Trouble::Corrupt) => Err(StoreError::Corrupt(INNERMOST.to_owned())),
             Some(Trouble::Hangs) => std::future::pending().await,
@@ -231,6 +233,9 @@ impl Store for TroubledStore {
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
         self.write().await?;
+        if *lock(&self.trouble) == Some(Trouble::OpensNothing) {
+            return Err(StoreError::Unavailable(INNERMOST.to_owned()));
+        }
         self.inner.open_session(opening).await
     }
 
