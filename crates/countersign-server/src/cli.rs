@@ -64,6 +64,10 @@ impl Cli {
         Chosen {
             file: self.config.clone(),
             overrides,
+            moves_users: matches!(
+                &self.command,
+                Command::Migrate(options) if options.from.is_some() || options.to.is_some()
+            ),
         }
     }
 }

@@ -120,6 +120,12 @@ pub struct PublicKeys {
     pub etag: String,
 }
 
+/// Whether every key that is trusted opens under these root secrets: to be asked before keys are carried
+/// to where nobody could open them.
+pub fn all_open(roots: &RootSecrets, stored: &[SealedSigningKey]) -> bool {
+    Seals::new(roots).check(stored).is_ok()
+}
+
 /// What it takes to open keys and to make new ones.
 pub(crate) struct KeyKeeper {
     seals: Seals,
@@ -176,8 +182,7 @@ impl KeyKeeper {
     /// # Errors
     /// [`StoreError::Corrupt`] if one does not.
     pub(crate) fn check_seals(&self, stored: &[SealedSigningKey]) -> Result<(), StoreError> {
-        let mut trusted = stored.iter().filter(|key| key.state != KeyState::Revoked);
-        trusted.try_for_each(|key| self.seals.open(key).map(drop))
+        self.seals.check(stored)
     }
 
     /// The ring as it should be by now, if that is another: the first key, the next step of the
@@ -416,6 +421,19 @@ mod tests {
             .open(stored)
             .unwrap_err();
         assert!(refused.to_string().contains("root secret"), "{refused}");
+    }
+
+    #[test]
+    fn keys_open_under_their_root_secret_or_where_it_is_a_previous_one() {
+        let (old, new) = (root(), root());
+        let stored = first_ring(&keeper(&old, SigningAlgorithm::Es256));
+        assert!(all_open(&(&old).into(), &stored));
+        assert!(!all_open(&(&new).into(), &stored));
+        let both = RootSecrets {
+            current: new,
+            previous: vec![old],
+        };
+        assert!(all_open(&both, &stored));
     }
 
     #[test]

@@ -127,6 +127,15 @@ impl Seals {
             })
     }
 
+    /// Opens every key that is trusted.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), of the first that does not.
+    pub(super) fn check(&self, stored: &[SealedSigningKey]) -> Result<(), StoreError> {
+        let mut trusted = stored.iter().filter(|key| key.state != KeyState::Revoked);
+        trusted.try_for_each(|key| self.open(key).map(drop))
+    }
+
     /// The same key sealed under the current root secret, if it is sealed under a previous one.
     pub(super) fn renew(
         &self,

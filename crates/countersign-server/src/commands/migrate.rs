@@ -11,7 +11,7 @@ use crate::output;
 pub(super) async fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure> {
     let database = &settings.database;
     if options.from.is_some() || options.to.is_some() {
-        return moving::run(database, options).await;
+        return moving::run(settings, options).await;
     }
     if options.reopen {
         return moving::reopen(database);

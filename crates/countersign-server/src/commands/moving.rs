@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
+use countersign_core::keys;
+use countersign_core::secrets::RootSecrets;
 use countersign_sql::{LeftBehind, MoveError, Moved};
 use serde_json::{Value, json};
 
 use crate::cli::Migrate;
-use crate::config::DatabaseSettings;
+use crate::config::secrets::RootSource;
+use crate::config::{DatabaseSettings, Problems, Settings};
 use crate::failure::Failure;
 use crate::output::{self, Safe};
 
-pub(super) async fn run(settings: &DatabaseSettings, options: &Migrate) -> Result<(), Failure> {
-    let from = named("--from", options.from.as_deref(), settings)?;
-    let to = named("--to", options.to.as_deref(), settings)?;
+pub(super) async fn run(settings: &Settings, options: &Migrate) -> Result<(), Failure> {
+    let from = named("--from", options.from.as_deref(), &settings.database)?;
+    let to = named("--to", options.to.as_deref(), &settings.database)?;
     if from == to {
         return Err(Failure::WrongUse(format!(
             "--from and --to are one and the same, {from}: what is not named is the database of the \
@@ -26,7 +29,9 @@ pub(super) async fn run(settings: &DatabaseSettings, options: &Migrate) -> Resul
         )));
     };
     refuse_missing(&source.path)?;
-    let moved = countersign_sql::move_to_postgres(source, target).await?;
+    let roots = roots(settings)?;
+    let keys_open = |keys: &[_]| keys::all_open(&roots, keys);
+    let moved = countersign_sql::move_to_postgres(source, target, keys_open).await?;
     if options.json {
         output::json(&to_json(&from, &to, &moved));
     } else {
@@ -55,6 +60,30 @@ pub(super) fn reopen(settings: &DatabaseSettings) -> Result<(), Failure> {
         )),
     }
     Ok(())
+}
+
+/// The root secrets that go along. None is made: the keys are sealed under one already.
+fn roots(settings: &Settings) -> Result<RootSecrets, Failure> {
+    match &settings.root {
+        RootSource::Given(root) => Ok(RootSecrets {
+            current: root.clone(),
+            previous: settings.previous_roots.clone(),
+        }),
+        RootSource::ToBeMade(file) => {
+            let mut problems = Problems::default();
+            problems.add(
+                "secrets.root_file",
+                format!(
+                    "{} does not exist, so nothing was moved: sessions and signing keys are bound to \
+                     the root secret of the service that users move away from. Name its file here, or \
+                     give the secret in COUNTERSIGN_SECRET; a new one would sign everybody out",
+                    file.display()
+                ),
+            );
+            Err(problems.into())
+        }
+        RootSource::Refused => unreachable!("refused settings move nobody"),
+    }
 }
 
 /// Refuses a file that does not exist, and makes none.

@@ -59,6 +59,8 @@ pub(crate) struct Inputs {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// What the command line sets.
     pub(crate) command_line: Vec<Override>,
+    /// Whether they are for moving users, which tells of a missing root secret in words of its own.
+    pub(crate) moves_users: bool,
 }
 
 /// A value that someone gave. No `Debug`: it may be a secret.

@@ -113,6 +113,8 @@ pub(crate) struct Chosen {
     pub(crate) file: Option<PathBuf>,
     /// What other options set.
     pub(crate) overrides: Vec<Override>,
+    /// Whether users are to be moved to another database.
+    pub(crate) moves_users: bool,
 }
 
 impl Chosen {
@@ -147,6 +149,7 @@ impl Chosen {
             file,
             environment,
             command_line,
+            moves_users: self.moves_users,
         })
     }
 }
@@ -164,6 +167,9 @@ impl Settings {
         });
         let mut warnings = layers.take_warnings();
         let settings = Self::check(&raw, &layers, &mut problems, &mut warnings);
+        if !inputs.moves_users {
+            refuse_missing_root(&settings.database, &settings.root, &mut problems);
+        }
         if problems.is_empty() {
             return Ok(Self {
                 warnings,
@@ -186,7 +192,6 @@ impl Settings {
             raw.database.refuse_password(problems);
         }
         let root = raw.secrets.check(problems);
-        refuse_missing_root(&database, &root, problems);
         let tokens = raw.tokens.check(&server.public_url, problems, warnings);
         let previous_roots = raw.secrets.check_previous(&root, problems);
         refuse_shared_root(&root, &previous_roots, &tokens, problems);
@@ -245,8 +250,9 @@ fn refuse_missing_root(database: &DatabaseSettings, root: &RootSource, problems:
             "secrets.root_file",
             format!(
                 "{} does not exist, and with PostgreSQL every node must have the same root secret: \
-                 make one with `openssl rand -base64 32`, and give it to each in this file, readable \
-                 by its owner alone, or in COUNTERSIGN_SECRET",
+                 give each that of the other nodes, or of the service on SQLite that users have moved \
+                 from, in this file, readable by its owner alone, or in COUNTERSIGN_SECRET. Where \
+                 there is none yet, make one with `openssl rand -base64 32`",
                 file.display()
             ),
         );

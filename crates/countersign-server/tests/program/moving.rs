@@ -141,8 +141,15 @@ fn the_old_database_is_closed_and_can_be_reopened() {
     assert_eq!(ready.status, 503, "{ready:?}");
     service.await_log("have moved to postgres://127.0.0.1");
     service.stop();
-    for words in [&["serve"][..], &["user", "list"]] {
-        refused(&place.run(words), 1, "have moved to postgres://127.0.0.1");
+    for words in [
+        &["serve"][..],
+        &["user", "list"],
+        &["migrate"],
+        &["migrate", "--check"],
+    ] {
+        let said = place.run(words);
+        refused(&said, 1, "have moved to postgres://127.0.0.1");
+        refused(&said, 1, "`countersign migrate --reopen`");
     }
 
     let said = place.done(&["migrate", "--reopen"]);
@@ -153,6 +160,56 @@ fn the_old_database_is_closed_and_can_be_reopened() {
     assert_eq!(ana.refresh(place.port).status, 200);
     go_over(&place, &server);
     refused(&place.run(&["migrate", "--reopen"]), 2, "was never closed");
+}
+
+/// Nobody could open the keys where they went, and everybody would be signed out.
+#[test]
+#[ignore = "needs PostgreSQL's server programs"]
+fn nobody_moves_without_the_root_secret_of_the_old_service() {
+    let (place, server) = (home(), Server::new());
+    let url = server.url("postgres");
+    let assert_untouched = || {
+        let tables = "SELECT count(*) FROM pg_tables WHERE tablename ~ '^(auth|countersign)_'";
+        assert_eq!(ask(&server, tables), "0");
+        place.done(&["user", "show", "ana"]);
+    };
+    let other = (
+        "COUNTERSIGN_SECRET",
+        "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJAJm4FwQ2",
+    );
+    let said = place.run_with(&[other], &["migrate", "--from", FROM, "--to", &url]);
+    refused(
+        &said,
+        1,
+        "do not open with this root secret, so nothing was moved",
+    );
+    assert!(!said.stderr.contains(other.1), "{said:?}");
+    assert_untouched();
+
+    let elsewhere = ("COUNTERSIGN_SECRETS__ROOT_FILE", "elsewhere.secret");
+    let into_settings = ("COUNTERSIGN_DATABASE__URL", url.as_str());
+    for (settings, words) in [
+        (&[elsewhere][..], &["--from", FROM, "--to", &url][..]),
+        (&[elsewhere, into_settings], &["--from", FROM]),
+    ] {
+        let said = place.run_with(settings, &[&["migrate"], words].concat());
+        refused(
+            &said,
+            78,
+            "the root secret of the service that users move away from",
+        );
+        assert!(!said.stderr.contains("openssl"), "{said:?}");
+        assert!(!place.path("elsewhere.secret").exists());
+        assert_untouched();
+    }
+
+    let text = place.read("countersign.secret");
+    let same = ("COUNTERSIGN_SECRET", text.trim());
+    let said = place.run_with(
+        &[elsewhere, same],
+        &["migrate", "--from", FROM, "--to", &url],
+    );
+    assert_eq!(said.status, Some(0), "{said:?}");
 }
 
 /// The move sleeps when users and sessions are written and the keys are next.

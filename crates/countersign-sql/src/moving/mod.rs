@@ -14,6 +14,7 @@ use std::fmt::{self, Write as _};
 use std::mem;
 
 use countersign_core::error::StoreError;
+use countersign_core::store::SealedSigningKey;
 use futures_util::future;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -114,6 +115,13 @@ pub enum MoveError {
          that table over by Django's own means, and let people sign in again"
     )]
     OwnUserModel(String),
+    /// Nobody could open the signing keys where they went.
+    #[error(
+        "the signing keys in {0} do not open with this root secret, so nothing was moved: give the \
+         secret that the service there uses, in COUNTERSIGN_SECRET or in the file of \
+         secrets.root_file; the one before it, if it was replaced, in secrets.previous"
+    )]
+    WrongRootSecret(String),
     /// The target cannot keep what there is.
     #[error("{}", tell_unfit(.values, *.count))]
     Unfit {
@@ -162,12 +170,16 @@ fn tell_unfit(values: &[UnfitValue], count: u64) -> String {
 /// Until it is done the file can be read and not be written to. The target's tables are made if there
 /// are none. Nothing of the change feed moves: whoever follows it reads everything at its start.
 ///
+/// `keys_open` says whether the signing keys open under the root secret that goes along: it is asked
+/// before the target is touched.
+///
 /// # Errors
 /// [`MoveError`]. Nothing has moved then, and it can be tried again, except after
 /// [`MoveError::InDoubt`].
 pub async fn move_to_postgres(
     from: &SqliteOptions,
     to: &PostgresOptions,
+    keys_open: impl FnOnce(&[SealedSigningKey]) -> bool,
 ) -> Result<Moved, MoveError> {
     if let Some(users) = [&from.users, &to.users]
         .into_iter()
@@ -176,6 +188,9 @@ pub async fn move_to_postgres(
         return Err(MoveError::OwnUserModel(users.name().to_owned()));
     }
     let mut source = Source::open(from)?;
+    if !keys_open(&source.signing_keys()?) {
+        return Err(MoveError::WrongRootSecret(from.path.display().to_string()));
+    }
     let target = match Target::open(to).await? {
         Ok(target) => target,
         Err(table) => {

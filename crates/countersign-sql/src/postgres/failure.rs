@@ -1,13 +1,20 @@
 //! What a statement can fail with, and what the caller is told of it.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use countersign_core::error::StoreError;
 use deadpool::managed::PoolError;
 use thiserror::Error;
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::moving::MoveError;
+
+/// PostgreSQL's own.
+const DEFAULT_PORT: u16 = 5432;
 
 /// Why something was not read or written.
 #[derive(Debug, Error)]
@@ -15,6 +22,9 @@ pub(crate) enum Failure {
     /// PostgreSQL refused, or cannot be reached.
     #[error("{}", told(.0))]
     Sql(#[from] tokio_postgres::Error),
+    /// There is no connection. Nothing was begun.
+    #[error("{0}")]
+    Unreachable(String),
     /// We did.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -32,10 +42,29 @@ impl Failure {
         Self::Store(StoreError::Corrupt(why.into()))
     }
 
+    /// That a server could not be connected to: which, and why. A server that answers and refuses
+    /// says why itself.
+    pub(super) fn connecting(config: &Config, error: tokio_postgres::Error) -> Self {
+        if error.as_db_error().is_some() {
+            return error.into();
+        }
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(deeper) = cause {
+            let words = deeper.to_string();
+            // Some repeat what is below them.
+            if !why.ends_with(&words) {
+                why = format!("{why}: {words}");
+            }
+            cause = deeper.source();
+        }
+        Self::Unreachable(format!("{} cannot be reached: {why}", servers(config)))
+    }
+
     fn refusal(&self) -> Option<&DbError> {
         match self {
             Self::Sql(error) => error.as_db_error(),
-            Self::Store(_) | Self::Late(_) => None,
+            Self::Store(_) | Self::Late(_) | Self::Unreachable(_) => None,
         }
     }
 
@@ -58,7 +87,7 @@ impl Failure {
                 .refusal()
                 .is_none_or(|refusal| !matches!(refusal.parsed_severity(), Some(Severity::Error))),
             Self::Late(_) => true,
-            Self::Store(_) => false,
+            Self::Store(_) | Self::Unreachable(_) => false,
         }
     }
 
@@ -66,7 +95,7 @@ impl Failure {
     pub(super) fn spares_the_connection(&self) -> bool {
         match self {
             Self::Store(_) => true,
-            Self::Late(_) => false,
+            Self::Late(_) | Self::Unreachable(_) => false,
             Self::Sql(_) => self.refusal().is_some_and(|refusal| {
                 let code = refusal.code().code();
                 matches!(refusal.parsed_severity(), Some(Severity::Error))
@@ -79,13 +108,36 @@ impl Failure {
 /// Without the detail and the hint, which may quote what was written.
 fn told(error: &tokio_postgres::Error) -> String {
     let Some(refusal) = error.as_db_error() else {
-        return error.to_string();
+        let cause = error.source();
+        // Other causes may quote a value.
+        return match cause.and_then(|cause| cause.downcast_ref::<io::Error>()) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
     };
     let (message, code) = (refusal.message(), refusal.code().code());
     match remedy(refusal) {
         Some(remedy) => format!("{message} ({code}): {remedy}"),
         None => format!("{message} ({code})"),
     }
+}
+
+/// The servers that are tried: hosts and ports, and nothing else of the address.
+fn servers(config: &Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate();
+    let servers: Vec<_> = hosts
+        .map(|(index, host)| {
+            // One port is for all hosts.
+            let port = ports.get(index).or(ports.first()).unwrap_or(&DEFAULT_PORT);
+            match host {
+                Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(directory) => format!("{}/.s.PGSQL.{port}", directory.display()),
+            }
+        })
+        .collect();
+    servers.join(", ")
 }
 
 /// What to do about it, where PostgreSQL's own words do not say.
@@ -109,7 +161,7 @@ impl From<Failure> for StoreError {
         let message = failure.to_string();
         let is_unavailable = match &failure {
             Failure::Store(error) => return error.clone(),
-            Failure::Late(_) => true,
+            Failure::Late(_) | Failure::Unreachable(_) => true,
             Failure::Sql(error) => error
                 .as_db_error()
                 .is_none_or(|refusal| is_unavailable(refusal.code().code())),

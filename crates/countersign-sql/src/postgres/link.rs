@@ -93,13 +93,15 @@ impl Connector {
         &self,
         ears: Option<mpsc::UnboundedSender<Notification>>,
     ) -> Result<Link, Failure> {
+        let refused = |error| Failure::connecting(&self.config, error);
         let connecting = async {
             if let Some(tls) = &self.tls {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
+                let (client, connection) =
+                    self.config.connect(tls.clone()).await.map_err(refused)?;
                 tokio::spawn(attend(connection, ears));
                 Ok(client)
             } else {
-                let (client, connection) = self.config.connect(NoTls).await?;
+                let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
                 tokio::spawn(attend(connection, ears));
                 Ok(client)
             }

@@ -219,6 +219,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// As for [`open`](Self::open), except that any version is answered.
+    /// [`StoreError::Unavailable`] also if its users have moved.
     pub fn schema_versions(options: &SqliteOptions) -> Result<SchemaVersions, StoreError> {
         let path = file::absolute(&options.path)?;
         if !file::exists(&path)? {
@@ -228,6 +229,7 @@ impl SqliteStore {
             });
         }
         let connection = file::connect(&path, Role::Reader, options.timeout)?;
+        moved::refuse(&connection)?;
         Ok(schema::versions(&connection)?)
     }
 }

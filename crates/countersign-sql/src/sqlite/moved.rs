@@ -65,7 +65,7 @@ fn target(connection: &Connection) -> Result<Option<String>, Failure> {
 
 fn refusal(target: &str) -> String {
     format!(
-        "its users and sessions have moved to {target}: name that one in database.url. To go back to \
+        "it is closed, because its users and sessions have moved to {target}: name that one in database.url. To go back to \
          this one as it was then, without what has changed there since: `countersign migrate --reopen`"
     )
 }

@@ -1,5 +1,6 @@
 //! The side that everything moves away from.
 
+use countersign_core::store::SealedSigningKey;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
@@ -7,7 +8,7 @@ use uuid::Uuid;
 use super::datetime;
 use super::failure::Failure;
 use super::file::{self, Attachment, DatabaseFile, Role};
-use super::{SqliteOptions, moved};
+use super::{SqliteOptions, keys, moved};
 use crate::moving::{Kind, LeftBehind, Row, STAYING, TABLES, Table, UnfitValue, Value};
 
 /// A database that nobody else writes to while this lasts. What is read of it is all of one moment.
@@ -28,6 +29,11 @@ impl Source {
 
     fn connection(&self) -> &Connection {
         &self.attachment.connection
+    }
+
+    /// The signing keys, sealed as they are.
+    pub(crate) fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, Failure> {
+        keys::all(self.connection())
     }
 
     /// Reads every row of a table, in the order of the keys: as it is, or what about it cannot be.

@@ -77,7 +77,8 @@ pub(super) fn require(connection: &Connection) -> Result<(), Failure> {
     }
 }
 
-/// Brings a database to the version that this program needs. Gives the version it had.
+/// Brings a database to the version that this program needs, unless its users have moved. Gives the
+/// version it had.
 pub(super) fn migrate(
     connection: &Connection,
     users: &UserTable,
@@ -85,6 +86,7 @@ pub(super) fn migrate(
 ) -> Result<u32, Failure> {
     let versions = versions(connection)?;
     refuse_newer(versions)?;
+    moved::refuse(connection)?;
     let current = versions.current;
     keep_write_ahead_log(connection, timeout)?;
     if current == WANTED {
@@ -105,6 +107,7 @@ fn migrate_locked(connection: &Connection, users: &UserTable) -> Result<u32, Fai
     // Again, now that nobody else can change it.
     let versions = versions(connection)?;
     refuse_newer(versions)?;
+    moved::refuse(connection)?;
     let current = versions.current;
     connection.execute_batch(META_TABLE)?;
     if current == 0 && users.is_djangos() {

@@ -50,7 +50,7 @@ impl House {
     }
 
     async fn move_out(&self) -> Result<Moved, MoveError> {
-        move_to_postgres(&self.options(), &self.target.options()).await
+        move_to_postgres(&self.options(), &self.target.options(), |_| true).await
     }
 
     async fn assert_nothing_moved(&self) {

@@ -1,11 +1,12 @@
 //! TLS to the database.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::harness::{assert_unavailable, open, options, signed_in_ana};
+use crate::harness::{assert_unavailable, message, open, options, signed_in_ana};
 use crate::server::Server;
 use countersign_sql::PostgresStore;
 
@@ -39,16 +40,44 @@ async fn a_server_is_spoken_to_in_private_once_it_proves_its_name() {
     }
     let store = open(&with(&by_name, &format!("sslmode=verify-full&{own}"))).await;
     signed_in_ana(&store).await;
-    for (url, bad) in [
+    for (url, bad, why) in [
         // Another authority, the system's, and another name.
-        (&by_name, root(elsewhere.path())),
-        (&by_name, "sslmode=verify-full".to_owned()),
-        (&server.url("postgres"), own.clone()),
-        (&by_name, "sslrootcert=/nowhere.pem".to_owned()),
+        (&by_name, root(elsewhere.path()), "invalid peer certificate"),
+        (
+            &by_name,
+            "sslmode=verify-full".to_owned(),
+            "invalid peer certificate",
+        ),
+        (&server.url("postgres"), own.clone(), "not valid for name"),
+        (
+            &by_name,
+            "sslrootcert=/nowhere.pem".to_owned(),
+            "/nowhere.pem",
+        ),
     ] {
-        let refused = PostgresStore::open(&with(url, &bad)).await;
-        assert_unavailable(&refused.map(|_| ()));
+        let refused = PostgresStore::open(&with(url, &bad)).await.map(|_| ());
+        assert_unavailable(&refused);
+        let told = message(refused);
+        assert!(told.contains(why), "{why} is not in {told}");
     }
+}
+
+/// There is no server at all.
+#[tokio::test]
+async fn it_is_told_which_server_was_not_reached_and_why_without_the_password() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let port = free.unwrap().port();
+    let url = format!("postgres://ana:CANARY@127.0.0.1:{port}/accounts");
+    let refused = PostgresStore::open(&options(&url)).await.map(|_| ());
+    assert_unavailable(&refused);
+    let told = message(refused);
+    for part in [
+        &format!("127.0.0.1:{port} cannot be reached"),
+        "Connection refused",
+    ] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    assert!(!told.contains("CANARY"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
