@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from databases import wait_until
 from service import WORK, free_ports
 
 SITE = Path(__file__).resolve().parent / "site"
+A_MONTH_FROM_NOW = f"{datetime.now(timezone.utc) + timedelta(days=30):%Y-%m-%d}"
 PASSWORD = "correct horse battery staple"
 SECRETS = {
     "SHOP_SECRET_KEY": "w3!k9@q2#x7$e6%r8^t1&y4*u5(i0)o-p_a=s+dfg",

@@ -6,7 +6,7 @@ import jwt
 import pytest
 
 from databases import wait_until
-from site_under_test import PASSWORD, SECRETS, Browser
+from site_under_test import A_MONTH_FROM_NOW, PASSWORD, SECRETS, Browser
 
 SETTINGS = {
     "COUNTERSIGN_TOKENS__ALGORITHM": "HS256",
@@ -14,7 +14,7 @@ SETTINGS = {
     "COUNTERSIGN_TOKENS__HEADER_SCHEMES": "Bearer,Token",
     "COUNTERSIGN_TOKENS__USER_CLAIMS": "username,is_superuser,groups,permissions",
     "COUNTERSIGN_DJANGO__TOKENS": "recipe",
-    "COUNTERSIGN_DJANGO__TOKENS_UNTIL": "2099-12-31",
+    "COUNTERSIGN_DJANGO__TOKENS_UNTIL": A_MONTH_FROM_NOW,
     "COUNTERSIGN_DJANGO__SECRET_KEY": SECRETS["SHOP_REFRESH_TOKEN_SECRET"],
 }
 

@@ -6,13 +6,25 @@ from pathlib import Path
 import pytest
 import requests
 
-from site_under_test import PASSWORD, SECRETS, Browser
+from site_under_test import A_MONTH_FROM_NOW, PASSWORD, SECRETS, Browser
 
 SETTINGS = {
     "COUNTERSIGN_DJANGO__TOKENS": "simplejwt",
-    "COUNTERSIGN_DJANGO__TOKENS_UNTIL": "2099-12-31",
+    "COUNTERSIGN_DJANGO__TOKENS_UNTIL": A_MONTH_FROM_NOW,
     "COUNTERSIGN_DJANGO__SECRET_KEY": SECRETS["SHOP_SECRET_KEY"],
 }
+
+
+# Asks the site's API where nobody publishes keys.
+WITHOUT_KEYS = """
+import jwt
+from rest_framework.test import APIRequestFactory
+from shop import countersign, views
+
+countersign.KEYS = jwt.PyJWKClient("http://127.0.0.1:9/jwks.json")
+request = APIRequestFactory().get("/api", HTTP_AUTHORIZATION="Bearer {token}")
+print(views.api(request).status_code)
+"""
 
 
 @pytest.fixture
@@ -61,6 +73,12 @@ def test_djangos_rest_framework_verifies_by_the_published_keys(site, browser, pa
     for bad in [browser.cookies["refreshtoken"], pair["access"], browser.access[:-4] + "AAAA", "x"]:
         headers = {"Authorization": f"Bearer {bad}"}
         assert browser.ask_site("GET", "/api", headers=headers).status_code == 401
+
+
+def test_keys_that_cannot_be_fetched_are_no_refusal_of_the_token(site, browser, pair):
+    assert exchange(browser, pair["refresh"]).ok
+    said = site.run("shell", "-c", WITHOUT_KEYS.format(token=browser.access))
+    assert said.split()[-1] == "503", said
 
 
 def test_the_class_in_the_documentation_is_the_one_that_was_tried():

@@ -99,9 +99,10 @@ pub enum Event<'a> {
     },
     /// A user was deleted.
     UserDeleted { user: UserId },
-    /// Something was attempted too often, and was not looked at; the user is named if there is one.
+    /// Something was attempted too often, and was not looked at: which limit of the section `throttle` says
+    /// so, and the user if there is one.
     Throttled {
-        action: &'static str,
+        limit: &'static str,
         user: Option<UserId>,
     },
     /// An access token says nothing of what its user may do, because there is too much of it.
@@ -197,7 +198,7 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
-            Self::Throttled { action, user } => info!(event, action, user = user.map(display)),
+            Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),

@@ -132,19 +132,19 @@ impl Survey {
                 "password_not_verified",
                 Severity::Problem,
                 "users have a stored password of an encoding that is not verified, or that asks for \
-                 more work than is bounded: they must set a new one",
+                 more work than is bounded: whoever it is must set a new one",
             ),
             self.not_normal.finding(
                 "username_not_normal",
                 Severity::Problem,
                 "users have a username that is not in Unicode's form NFKC, in which names are looked \
-                 up, by Django too: rename them",
+                 up, by Django too: give it another",
             ),
             self.usernames.examples.finding(
                 "username_double",
                 Severity::Warning,
-                "users have a username that another has but for case or form: they are told apart \
-                 when they sign in, and easily mistaken for each other",
+                "users have a username that another has but for case or form: each signs in by their \
+                 own, and is easily mistaken for the other",
             ),
             self.emails.examples.finding(
                 "email_double",
@@ -155,7 +155,7 @@ impl Survey {
             self.weak.finding(
                 "password_weak",
                 Severity::Warning,
-                "users have a password stored as md5: it is replaced when they sign in; until then, \
+                "users have a password stored as md5: it is replaced at the next sign-in; until then, \
                  whoever steals the table has it",
             ),
         ];

@@ -10,7 +10,9 @@ use crate::error::AuthError;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
 use crate::throttle::keys::{Subject, account_name, network};
-use crate::throttle::{AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings};
+use crate::throttle::{
+    AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings, Wait,
+};
 use crate::user::UserId;
 use countersign_token::VerifyError;
 
@@ -51,24 +53,32 @@ impl Auth {
         }
         let reservations = self.reservations(attempt, settings);
         let now = self.clock.now();
+        let (limits, reservations): (Vec<_>, Vec<_>) = reservations.into_iter().unzip();
         match self.store.reserve_attempt(&reservations, now).await? {
             AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt(refunds)),
-            AttemptOutcome::Wait(retry_after) => {
-                let (action, user) = match attempt {
-                    Attempt::Login { user, .. } => ("login", user),
-                    Attempt::ChangePassword(user) => ("change_password", Some(user)),
+            AttemptOutcome::Wait(Wait { retry_after, key }) => {
+                let user = match attempt {
+                    Attempt::Login { user, .. } => user,
+                    Attempt::ChangePassword(user) => Some(user),
                 };
-                Event::Throttled { action, user }.tell();
+                let mut counted = limits.into_iter().zip(&reservations);
+                let full = counted.find(|(_, reservation)| reservation.key == key);
+                let limit = full.map_or("unknown", |(limit, _)| limit);
+                Event::Throttled { limit, user }.tell();
                 Err(AuthError::Throttled { retry_after })
             }
         }
     }
 
-    /// Whose counters an attempt is counted by.
-    fn reservations(&self, attempt: Attempt<'_>, settings: &ThrottleSettings) -> Vec<Reservation> {
-        let counted = |subject, limit| Reservation {
-            key: self.throttle_keys.key(subject),
-            limit,
+    /// Whose counters an attempt is counted by, and the name of the limit of each.
+    fn reservations(
+        &self,
+        attempt: Attempt<'_>,
+        settings: &ThrottleSettings,
+    ) -> Vec<(&'static str, Reservation)> {
+        let counted = |subject, (name, limit)| {
+            let key = self.throttle_keys.key(subject);
+            (name, Reservation { key, limit })
         };
         match attempt {
             Attempt::Login {
@@ -81,8 +91,8 @@ impl Auth {
                     Subject::DevicesOf(device.user),
                 );
                 vec![
-                    counted(this, settings.login_device),
-                    counted(all, settings.login_account),
+                    counted(this, ("login_device", settings.login_device)),
+                    counted(all, ("login_account", settings.login_account)),
                 ]
             }
             Attempt::Login {
@@ -91,15 +101,26 @@ impl Auth {
                 let account = account_name(username);
                 let from_address = Subject::AccountFromAddress(&account, address);
                 let mut all = vec![
-                    counted(from_address, settings.login_account_from_address),
-                    counted(Subject::Account(&account), settings.login_account),
+                    counted(
+                        from_address,
+                        (
+                            "login_account_from_address",
+                            settings.login_account_from_address,
+                        ),
+                    ),
+                    counted(
+                        Subject::Account(&account),
+                        ("login_account", settings.login_account),
+                    ),
                 ];
+                let limit = ("login_address", settings.login_address);
                 let address = address.map(Subject::Address);
-                all.extend(address.map(|address| counted(address, settings.login_address)));
+                all.extend(address.map(|address| counted(address, limit)));
                 all
             }
             Attempt::ChangePassword(user) => {
-                vec![counted(Subject::PasswordOf(user), settings.change_password)]
+                let limit = ("change_password", settings.change_password);
+                vec![counted(Subject::PasswordOf(user), limit)]
             }
         }
     }
@@ -152,22 +173,22 @@ impl Auth {
             return refusal;
         }
         let limit = self.settings.throttle.refused_tokens;
-        match self.count("token", network(address), &limit) {
+        match self.count("refused_tokens", network(address), &limit) {
             Ok(()) => refusal,
             Err(throttled) => throttled,
         }
     }
 
-    fn count(&self, action: &'static str, whose: [u8; 16], limit: &Limit) -> Result<(), AuthError> {
+    fn count(&self, name: &'static str, whose: [u8; 16], limit: &Limit) -> Result<(), AuthError> {
         if self.settings.throttle.insecure_off {
             return Ok(());
         }
         let now = self.clock.now();
         self.local_counters
-            .reserve((action, whose), limit, now)
+            .reserve((name, whose), limit, now)
             .map_err(|retry_after: Duration| {
-                let user = None;
-                Event::Throttled { action, user }.tell();
+                let (limit, user) = (name, None);
+                Event::Throttled { limit, user }.tell();
                 AuthError::Throttled { retry_after }
             })
     }

@@ -479,7 +479,10 @@ fn open_legacy_tokens(settings: &AuthSettings, now: Timestamp) -> Option<LegacyT
     let legacy = settings.legacy_tokens.as_ref()?;
     let legacy = LegacyTokens::new(legacy, longest);
     if legacy.are_over(now) {
-        tracing::warn!(event = "legacy_tokens_over", "take these settings out");
+        tracing::warn!(
+            event = "legacy_tokens_over",
+            "take django.tokens, django.tokens_until and django.secret_key out"
+        );
     }
     Some(legacy)
 }

@@ -31,8 +31,17 @@ pub struct Refund {
 pub enum AttemptOutcome {
     /// It may be made, and is counted; this gives it back.
     Reserved(Vec<Refund>),
-    /// It may not be made, and is not counted anywhere; this much later it may.
-    Wait(Duration),
+    /// It may not be made, and is not counted anywhere.
+    Wait(Wait),
+}
+
+/// For how long an attempt has to wait, and which counter has it wait longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// This much later it may be made.
+    pub retry_after: Duration,
+    /// The counter.
+    pub key: ThrottleKey,
 }
 
 /// What to do about an attempt, with the counters as they stand.
@@ -41,7 +50,7 @@ pub enum AttemptDecision {
     /// Write these counters; the refunds belong to them, in the same order.
     Reserve(Vec<(ThrottleKey, Counter)>, Vec<Refund>),
     /// Write nothing.
-    Wait(Duration),
+    Wait(Wait),
 }
 
 /// Decides about an attempt: the one place where every store does.
@@ -52,19 +61,25 @@ pub fn decide(
 ) -> AttemptDecision {
     let mut counters = Vec::with_capacity(reservations.len());
     let mut refunds = Vec::with_capacity(reservations.len());
-    let mut longest_wait = Duration::ZERO;
+    let mut longest: Option<Wait> = None;
     for Reservation { key, limit } in reservations {
         match limit.reserve(standing(*key), now) {
             Decision::Reserved { counter, taken } => {
                 counters.push((*key, counter));
                 refunds.push(Refund { key: *key, taken });
             }
-            Decision::Wait(wait) => longest_wait = longest_wait.max(wait),
+            Decision::Wait(retry_after) => {
+                if longest.is_none_or(|longest| longest.retry_after < retry_after) {
+                    longest = Some(Wait {
+                        retry_after,
+                        key: *key,
+                    });
+                }
+            }
         }
     }
-    if longest_wait.is_zero() {
-        AttemptDecision::Reserve(counters, refunds)
-    } else {
-        AttemptDecision::Wait(longest_wait)
+    match longest {
+        None => AttemptDecision::Reserve(counters, refunds),
+        Some(wait) => AttemptDecision::Wait(wait),
     }
 }

@@ -14,7 +14,7 @@ pub(crate) mod local;
 
 use std::time::Duration;
 
-pub use self::attempt::{AttemptDecision, AttemptOutcome, Refund, Reservation, decide};
+pub use self::attempt::{AttemptDecision, AttemptOutcome, Refund, Reservation, Wait, decide};
 pub use self::device::{DEVICE_LIFETIME, DeviceToken};
 pub use self::keys::ThrottleKey;
 pub use self::limit::{Counter, Decision, Limit, Taken};

@@ -14,13 +14,16 @@ use crate::output;
 pub(super) async fn run(settings: &Settings, command: &Django) -> Result<(), Failure> {
     match command {
         Django::Check { json } => check(&settings.database, *json).await,
-        Django::Adopt { way_back: true } => {
-            let site = look(&settings.database).await?;
-            output::text(way_back(&settings.database, &site.table));
-            Ok(())
-        }
+        Django::Adopt { way_back: true } => show_way_back(&settings.database).await,
         Django::Adopt { way_back: false } => adopt(&settings.database).await,
     }
+}
+
+/// Prints the way back. It needs none of the other settings, so that it works when they no longer do.
+pub(super) async fn show_way_back(database: &DatabaseSettings) -> Result<(), Failure> {
+    let site = look(database).await?;
+    output::text(way_back(database, &site.table));
+    Ok(())
 }
 
 /// What was found of a site.
@@ -69,7 +72,8 @@ async fn check(database: &DatabaseSettings, as_json: bool) -> Result<(), Failure
         tell(database, &site);
     }
     if site.has_problems() {
-        let message = "not everything will work: see the problems above";
+        let message = "not everything will work: see the problems above. They are about these users \
+                       alone: `countersign django adopt` may go on in spite of them";
         return Err(Failure::Failed(message.to_owned()));
     }
     Ok(())
@@ -80,10 +84,15 @@ async fn adopt(database: &DatabaseSettings) -> Result<(), Failure> {
     tell(database, &site);
     output::line("");
     let versions = migrate::migrate(database).await?;
-    output::line(if versions.is_pending() {
-        "Countersign's own tables were made beside the users; nothing else was changed."
-    } else {
-        "Countersign's own tables stand beside the users: nothing to do."
+    output::line(match (versions.is_pending(), database) {
+        (false, _) => "Countersign's own tables stand beside the users: nothing to do.",
+        (true, DatabaseSettings::Sqlite(_)) => {
+            "Countersign's own tables were made beside the users, and the database was switched to its \
+             write-ahead log, which Django reads and writes as well; nothing else was changed."
+        }
+        (true, DatabaseSettings::Postgres(_) | DatabaseSettings::Refused) => {
+            "Countersign's own tables were made beside the users; nothing else was changed."
+        }
     });
     output::line("");
     let site = look(database).await?;
@@ -134,10 +143,9 @@ fn of_table(table: &TableFacts) -> Vec<Finding> {
 
 fn tell(database: &DatabaseSettings, site: &Site) {
     let table = database.user_table();
-    output::line(format_args!(
-        "{database}, table {table}: {} users.",
-        site.users.users
-    ));
+    let users = site.users.users;
+    let noun = if users == 1 { "user" } else { "users" };
+    output::line(format_args!("{database}, table {table}: {users} {noun}."));
     output::line("\nPasswords");
     for (label, count) in &site.users.passwords {
         let verdict = if count.verified == count.users {
@@ -154,12 +162,17 @@ fn tell(database: &DatabaseSettings, site: &Site) {
         output::line("\nFindings");
     }
     for finding in &findings {
-        let count = match finding.users {
-            0 => String::new(),
-            users => format!("{users} "),
+        let (severity, code) = (finding.severity.name(), finding.code);
+        let message = match finding.users {
+            0 => finding.message.clone(),
+            // Of several users is how the message speaks.
+            1 => format!(
+                "1 {}",
+                finding.message.replacen("users have", "user has", 1)
+            ),
+            users => format!("{users} {}", finding.message),
         };
-        let severity = finding.severity.name();
-        output::line(format_args!("  {severity:<8} {count}{}", finding.message));
+        output::line(format_args!("  {severity:<8} {code}: {message}"));
         if !finding.examples.is_empty() {
             let ids: Vec<_> = finding.examples.iter().map(ToString::to_string).collect();
             let more = if finding.users > finding.examples.len() as u64 {

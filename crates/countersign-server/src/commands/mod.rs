@@ -13,7 +13,7 @@ mod user;
 
 use std::future::Future;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Django};
 use crate::config::{Chosen, Settings};
 use crate::failure::Failure;
 use crate::{output, telemetry};
@@ -42,6 +42,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(options) => {
             let settings = settings_for_people(&chosen)?;
             block_on(migrate::run(&settings, &options))
+        }
+        Command::Django(Django::Adopt { way_back: true }) => {
+            let database = chosen.load_database()?;
+            block_on(django::show_way_back(&database))
         }
         Command::Django(command) => {
             let settings = settings_for_people(&chosen)?;

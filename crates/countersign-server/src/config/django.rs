@@ -24,7 +24,7 @@ pub(crate) struct DjangoSection {
     #[schemars(extend("enum" = ["none", "recipe", "simplejwt"]))]
     pub(super) tokens: String,
     /// The last day, in UTC, on which they are: `2027-01-31`. Needed with `django.tokens`; by the time
-    /// that the site's refresh tokens live nobody needs it any longer. Default: none.
+    /// that the site's refresh tokens live nobody needs it any longer. At most 400 days ahead. Default: none.
     pub(super) tokens_until: Option<String>,
     /// The key that the site signs its refresh tokens with (HS256): the recipe's
     /// `REFRESH_TOKEN_SECRET`, or for simplejwt its `SIGNING_KEY`, which unless set is Django's

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use toml::{Table, Value};
 
 use super::keys::{Key, Kind};
@@ -51,8 +52,10 @@ pub(crate) struct Override {
 }
 
 /// What settings are made from.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Inputs {
+    /// When they are read: some settings are about days.
+    pub(crate) now: Timestamp,
     /// The file of `--config`; otherwise [`DEFAULT_FILE`] if there is one.
     pub(crate) file: Option<PathBuf>,
     /// The process's environment.

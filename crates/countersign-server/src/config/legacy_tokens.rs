@@ -5,18 +5,23 @@ use countersign_core::keys::SharedSecret;
 use countersign_core::refresh_token::{LegacyTokenKind, LegacyTokenSettings};
 use jiff::civil::Date;
 use jiff::tz::Offset;
-use jiff::{Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::django::DjangoSection;
 use super::http_token;
 use super::problems::Problems;
+
+/// A year and a month: refresh tokens hardly live longer.
+const LONGEST: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 impl DjangoSection {
     /// Which refresh tokens of the site are exchanged, and how they come.
     pub(crate) fn check_tokens(
         &self,
         cookies: &CookieSettings,
+        now: Timestamp,
         problems: &mut Problems,
+        warnings: &mut Vec<String>,
     ) -> Option<(LegacyTokenSettings, LegacyTransport)> {
         self.check_cookie(cookies, problems);
         let kind = match self.tokens.as_str() {
@@ -33,7 +38,7 @@ impl DjangoSection {
             }
         };
         let key = self.check_key(problems);
-        let until = self.check_until(problems);
+        let until = self.check_until(now, problems, warnings);
         let settings = LegacyTokenSettings {
             kind,
             key: key?,
@@ -74,19 +79,36 @@ impl DjangoSection {
         SharedSecret::parse(text.expose()).map_err(refused).ok()
     }
 
-    fn check_until(&self, problems: &mut Problems) -> Option<Timestamp> {
+    fn check_until(
+        &self,
+        now: Timestamp,
+        problems: &mut Problems,
+        warnings: &mut Vec<String>,
+    ) -> Option<Timestamp> {
         let Some(text) = &self.tokens_until else {
             let message = "django.tokens needs an end: write the last day on which the site's tokens are \
                            exchanged, such as 2027-01-31";
             problems.add("django.tokens_until", message);
             return None;
         };
-        let until = end_of_day(text);
-        if until.is_none() {
+        let Some(until) = end_of_day(text) else {
             let message = format!("\"{text}\" is no day: write it like 2027-01-31");
             problems.add("django.tokens_until", message);
+            return None;
+        };
+        if until <= now {
+            warnings.push(format!(
+                "django.tokens_until: {text} is over and no tokens of the site are exchanged: take \
+                 django.tokens, django.tokens_until and django.secret_key out"
+            ));
+        } else if until.duration_since(now) > LONGEST {
+            let message = format!(
+                "{text} is more than 400 days ahead: whoever has django.secret_key can sign in as \
+                 anybody until then; name a day by which the site's refresh tokens have expired"
+            );
+            problems.add("django.tokens_until", message);
         }
-        until
+        Some(until)
     }
 
     fn check_cookie(&self, cookies: &CookieSettings, problems: &mut Problems) {

@@ -37,9 +37,11 @@ use std::path::PathBuf;
 
 use countersign::HttpSettings;
 use countersign_core::auth::{AuthSettings, TokenSettings};
+use countersign_core::clock::{Clock as _, SystemClock};
 use countersign_core::keys::{SharedSecret, SigningAlgorithm};
 use countersign_core::refresh_token::LegacyTokenSettings;
 use countersign_core::secrets::RootSecret;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -143,14 +145,57 @@ impl Chosen {
 
     /// Reads and checks the settings of this process.
     pub(crate) fn load(&self) -> Result<Settings, Problems> {
+        Settings::load(&self.inputs())
+    }
+
+    /// Reads and checks what says where the users stand, whatever is wrong with the rest: a way back must
+    /// not need the secrets.
+    pub(crate) fn load_database(&self) -> Result<DatabaseSettings, Problems> {
+        DatabaseSettings::load(&self.inputs())
+    }
+
+    fn inputs(&self) -> Inputs {
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        let (file, command_line) = (self.file.clone(), self.overrides.clone());
-        Settings::load(&Inputs {
-            file,
+        Inputs {
+            now: SystemClock.now(),
+            file: self.file.clone(),
             environment,
-            command_line,
+            command_line: self.overrides.clone(),
             moves_users: self.moves_users,
+        }
+    }
+}
+
+impl RawSettings {
+    fn read(layers: &Layers, problems: &mut Problems) -> Self {
+        Self::deserialize(layers.document()).unwrap_or_else(|error| {
+            // The kinds were checked, so this is a number beyond its type. Not the error's display:
+            // it may quote a value.
+            problems.add_general(format!("a value cannot be read: {}", error.message()));
+            Self::default()
         })
+    }
+
+    fn check_database(&self, layers: &Layers, problems: &mut Problems) -> DatabaseSettings {
+        let users = self.django.check(problems);
+        let database = self.database.check(users, problems);
+        if matches!(layers.source("database.url"), Source::CommandLine(_)) {
+            self.database.refuse_password(problems);
+        }
+        database
+    }
+}
+
+impl DatabaseSettings {
+    /// Reads and checks these alone. What cannot be read at all is refused wherever it stands: it may
+    /// have been meant for these.
+    fn load(inputs: &Inputs) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let layers = Layers::read(inputs, &mut problems);
+        let raw = RawSettings::read(&layers, &mut problems);
+        let database = raw.check_database(&layers, &mut problems);
+        problems.none_from(&layers)?;
+        Ok(database)
     }
 }
 
@@ -159,38 +204,28 @@ impl Settings {
     pub(crate) fn load(inputs: &Inputs) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut layers = Layers::read(inputs, &mut problems);
-        let raw = RawSettings::deserialize(layers.document()).unwrap_or_else(|error| {
-            // The kinds were checked, so this is a number beyond its type. Not the error's display:
-            // it may quote a value.
-            problems.add_general(format!("a value cannot be read: {}", error.message()));
-            RawSettings::default()
-        });
+        let raw = RawSettings::read(&layers, &mut problems);
         let mut warnings = layers.take_warnings();
-        let settings = Self::check(&raw, &layers, &mut problems, &mut warnings);
+        let settings = Self::check(&raw, &layers, inputs.now, &mut problems, &mut warnings);
         if !inputs.moves_users {
             refuse_missing_root(&settings.database, &settings.root, &mut problems);
         }
-        if problems.is_empty() {
-            return Ok(Self {
-                warnings,
-                ..settings
-            });
-        }
-        problems.name_sources(|key| Some(layers.source(key)));
-        Err(problems)
+        problems.none_from(&layers)?;
+        Ok(Self {
+            warnings,
+            ..settings
+        })
     }
 
     fn check(
         raw: &RawSettings,
         layers: &Layers,
+        now: Timestamp,
         problems: &mut Problems,
         warnings: &mut Vec<String>,
     ) -> Self {
         let server = raw.server.check(problems);
-        let database = raw.database.check(raw.django.check(problems), problems);
-        if matches!(layers.source("database.url"), Source::CommandLine(_)) {
-            raw.database.refuse_password(problems);
-        }
+        let database = raw.check_database(layers, problems);
         let root = raw.secrets.check(problems);
         let tokens = raw.tokens.check(&server.public_url, problems, warnings);
         let previous_roots = raw.secrets.check_previous(&root, problems);
@@ -199,7 +234,7 @@ impl Settings {
             .sessions
             .check(tokens.access_lifetime, problems, warnings);
         let cookies = raw.cookies.check(&server, problems, warnings);
-        let legacy = raw.django.check_tokens(&cookies, problems);
+        let legacy = raw.django.check_tokens(&cookies, now, problems, warnings);
         let (legacy_tokens, legacy_transport) = legacy.unzip();
         refuse_root_as_sites_key(&root, &previous_roots, legacy_tokens.as_ref(), problems);
         let mail = raw.mail.check(&server, problems, warnings);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::Source;
+use super::{Layers, Source};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,15 @@ impl Problems {
                 problem.source = problem.key.as_deref().and_then(&find);
             }
         }
+    }
+
+    /// All is well, or everything that is wrong and where in the layers it came from.
+    pub(super) fn none_from(mut self, layers: &Layers) -> Result<(), Self> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.name_sources(|key| Some(layers.source(key)));
+        Err(self)
     }
 
     /// For programs: a list of `{key, source, message}`.

@@ -122,6 +122,12 @@ impl ThrottleSection {
                            in a row on one account";
             warnings.push(message.to_owned());
         }
+        if login_account.burst <= settings.login_account_from_address.burst {
+            let message = "throttle.login_account: no more attempts at once than \
+                           throttle.login_account_from_address, so a single stranger makes the owner \
+                           wait: give it more";
+            warnings.push(message.to_owned());
+        }
         settings
     }
 }

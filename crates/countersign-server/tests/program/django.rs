@@ -72,6 +72,10 @@ fn a_site_that_is_in_order_is_told_so_and_left_alone() {
         ["password_weak", "email_not_unique", "email_not_indexed"]
     );
     let told = place.done(&["django", "check"]);
+    assert!(
+        told.contains("password_weak: 1 user has a password"),
+        "{told}"
+    );
     assert!(told.contains("table auth_user: 3 users"), "{told}");
     assert_eq!(tables(&place), ["auth_user"]);
 }
@@ -86,11 +90,12 @@ fn what_will_not_work_is_told_with_the_reason_and_no_password() {
     let said = place.run(&["django", "check"]);
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(said.stderr.contains("see the problems above"), "{said:?}");
+    assert!(said.stderr.contains("adopt` may go on"), "{said:?}");
     for expected in [
-        "problem  2 users",
+        "problem  password_not_verified: 2 users have",
         "NOT verified",
         "user 1, 2",
-        "warning  2 users",
+        "warning  username_double: 2 users have",
     ] {
         assert!(
             said.stdout.contains(expected),
@@ -107,7 +112,7 @@ fn what_will_not_work_is_told_with_the_reason_and_no_password() {
 fn users_sign_in_with_the_passwords_that_django_stored() {
     let place = site(&[("ana", PBKDF2), ("ben", MD5)]);
     let told = place.done(&["django", "adopt"]);
-    assert!(told.contains("tables were made beside the users"), "{told}");
+    assert!(told.contains("switched to its write-ahead log"), "{told}");
     assert!(told.contains("DROP TABLE countersign_session;"), "{told}");
     let told = place.done(&["django", "adopt"]);
     assert!(told.contains("nothing to do"), "{told}");
@@ -128,6 +133,37 @@ fn users_sign_in_with_the_passwords_that_django_stored() {
         .unwrap_or_else(|error| panic!("{error}: {way_back}"));
     assert_eq!(tables(&place), ["auth_user"]);
     assert!(stored(&place, "ana").starts_with("argon2$"));
+}
+
+#[test]
+fn the_way_back_needs_no_secret() {
+    let place = site(&[("ana", PBKDF2)]);
+    place.done(&["django", "adopt"]);
+    place.settings(
+        "django.tokens = \"recipe\"\ndjango.tokens_until = \"2027-01-31\"\ntokens.algorithm = \"HS256\"",
+    );
+    let refused = place.run(&["django", "adopt"]);
+    assert_eq!(refused.status, Some(78), "{refused:?}");
+    assert!(refused.stderr.contains("django.secret_key"), "{refused:?}");
+    let way_back = place.done(&["django", "adopt", "--way-back"]);
+    place.stranger().execute_batch(&way_back).unwrap();
+    assert_eq!(tables(&place), ["auth_user"]);
+}
+
+#[test]
+fn the_way_back_refuses_settings_that_may_have_named_another_database() {
+    let place = site(&[("ana", PBKDF2)]);
+    place.done(&["django", "adopt"]);
+    for (settings, named) in [
+        ("databse.url = \"sqlite://other.db\"", "databse"),
+        ("django.user_table = \"no table\"", "django.user_table"),
+    ] {
+        place.settings(settings);
+        let refused = place.run(&["django", "adopt", "--way-back"]);
+        assert_eq!(refused.status, Some(78), "{refused:?}");
+        assert_eq!(refused.stdout, "", "{refused:?}");
+        assert!(refused.stderr.contains(named), "{refused:?}");
+    }
 }
 
 #[test]

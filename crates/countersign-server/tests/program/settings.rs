@@ -397,6 +397,12 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "write it like 2027-01-31",
         ),
         (
+            "django.tokens = \"recipe\"\ndjango.tokens_until = \"9999-01-31\"\n\
+             django.secret_key = \"x7!k2@q9#w4$e6%r8^t1&y3*u5(i0)o-p_a=s+df\"",
+            "django.tokens_until",
+            "more than 400 days ahead",
+        ),
+        (
             "django.tokens_until = \"2027-01-31\"",
             "django.tokens_until",
             "no tokens are exchanged",
@@ -485,6 +491,28 @@ fn everything_that_is_wrong_is_told_at_once() {
             .starts_with("countersign: 4 settings are refused:\n"),
         "{said:?}"
     );
+}
+
+#[test]
+fn a_cut_over_that_is_over_is_warned_about_with_what_to_take_out() {
+    let said = check(
+        "django.tokens = \"recipe\"\ndjango.tokens_until = \"2020-01-31\"\n\
+         django.secret_key = \"x7!k2@q9#w4$e6%r8^t1&y3*u5(i0)o-p_a=s+df\"",
+    );
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let warned = "warning: django.tokens_until: 2020-01-31 is over and no tokens of the site are \
+                  exchanged: take django.tokens, django.tokens_until and django.secret_key out";
+    assert!(said.stderr.contains(warned), "{said:?}");
+}
+
+#[test]
+fn an_account_that_one_address_can_use_up_is_warned_about() {
+    let warned = "warning: throttle.login_account: no more attempts at once";
+    let said = check("throttle.login_account = \"5 then 30s\"");
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stderr.contains(warned), "{said:?}");
+    let said = check("throttle.login_account = \"6 then 30s\"");
+    assert!(!said.stderr.contains(warned), "{said:?}");
 }
 
 #[test]

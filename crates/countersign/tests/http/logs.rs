@@ -289,7 +289,8 @@ async fn what_is_throttled_is_told_without_what_was_typed() {
     }
     let lines = log.lines_of("throttled");
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[0].contains("action=\"login\"") && lines[0].contains("user=1"));
+    assert!(lines[0].contains("limit=\"login_account_from_address\""));
+    assert!(lines[0].contains("user=1"), "{lines:?}");
     assert!(!lines[1].contains("user="), "{lines:?}");
     assert!(!log.text().contains("CANARY"));
 }

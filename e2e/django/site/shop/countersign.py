@@ -15,6 +15,12 @@ KEYS = jwt.PyJWKClient(f"{settings.COUNTERSIGN_URL}/.well-known/jwks.json", life
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
+class KeysUnavailable(exceptions.APIException):
+    # Not 401: that would make every page refresh, and sign in again, for nothing.
+    status_code = 503
+    default_detail = "The keys that verify access tokens cannot be fetched. Try again."
+
+
 class CountersignAuthentication(BaseAuthentication):
     def authenticate(self, request):
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -31,6 +37,8 @@ class CountersignAuthentication(BaseAuthentication):
                 issuer=settings.COUNTERSIGN_URL,
                 options={"require": ["exp", "iat", "sub", "sid", "csrf"]},
             )
+        except jwt.PyJWKClientConnectionError:
+            raise KeysUnavailable
         except jwt.PyJWTError:
             raise exceptions.AuthenticationFailed("The access token is not valid. Refresh it.")
         shown = hashlib.sha256(request.headers.get("X-CSRFToken", "").encode()).digest()

@@ -27,7 +27,7 @@ async fn attempt(
     let outcome = store.reserve_attempt(reservations, after(seconds)).await;
     match outcome.expect("the store works") {
         AttemptOutcome::Reserved(refunds) => Ok(refunds),
-        AttemptOutcome::Wait(wait) => Err(wait),
+        AttemptOutcome::Wait(wait) => Err(wait.retry_after),
     }
 }
 
