@@ -83,3 +83,47 @@ pub fn decide(
         Some(wait) => AttemptDecision::Wait(wait),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const SHORT: Limit = Limit::growing(1, Duration::from_secs(10), Duration::from_secs(10));
+    const LONG: Limit = Limit::growing(1, Duration::from_secs(60), Duration::from_secs(60));
+
+    #[test]
+    fn of_several_full_counters_the_one_that_keeps_waiting_longest_is_told() {
+        let [short, long, free] = [1, 2, 3].map(|number| ThrottleKey([number; 16]));
+        let at = |key, limit| Reservation { key, limit };
+        let now = Timestamp::UNIX_EPOCH;
+        let full = [at(short, SHORT), at(long, LONG)];
+        let AttemptDecision::Reserve(counters, _) = decide(&full, |_| None, now) else {
+            panic!("the first attempt waits for nothing");
+        };
+        let counters: HashMap<_, _> = counters.into_iter().collect();
+        let standing = |key| counters.get(&key).copied();
+        for order in [[short, long], [long, short]] {
+            let [first, second] = order.map(|key| at(key, if key == long { LONG } else { SHORT }));
+            let decision = decide(&[at(free, LONG), first, second], standing, now);
+            let retry_after = Duration::from_secs(60);
+            assert_eq!(
+                decision,
+                AttemptDecision::Wait(Wait {
+                    retry_after,
+                    key: long
+                })
+            );
+        }
+        let decision = decide(&[at(free, LONG), at(short, SHORT)], standing, now);
+        let retry_after = Duration::from_secs(10);
+        assert_eq!(
+            decision,
+            AttemptDecision::Wait(Wait {
+                retry_after,
+                key: short
+            })
+        );
+    }
+}

@@ -294,3 +294,24 @@ async fn what_is_throttled_is_told_without_what_was_typed() {
     assert!(!lines[1].contains("user="), "{lines:?}");
     assert!(!log.text().contains("CANARY"));
 }
+
+#[tokio::test]
+async fn what_is_throttled_is_told_by_the_name_of_the_limit() {
+    let (log, _listening) = Log::listen();
+    let (_service, visitor, _) = service_with_ana().await;
+    for number in 1..=4 {
+        for _ in 0..5 {
+            let mut stranger = visitor.elsewhere(number);
+            stranger.login("ana", "not the password").await;
+        }
+    }
+    let mut stranger = visitor.elsewhere(5);
+    stranger.login("ana", "not the password").await;
+    for _ in 0..=300 {
+        visitor.get("/users/user").bearer("junk").send().await;
+    }
+    let lines = log.lines_of("throttled");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("limit=\"login_account\""), "{lines:?}");
+    assert!(lines[1].contains("limit=\"refused_tokens\""), "{lines:?}");
+}
