@@ -176,7 +176,7 @@ mod tests {
         pace.note(TODAYS, ms(20));
         pace.note(DJANGOS, ms(9_000));
         assert_eq!(pace.floor(), LONGEST);
-        for _ in 0..30 {
+        for _ in 0..40 {
             pace.note(DJANGOS, ms(160));
         }
         assert!(pace.floor() < ms(200), "{:?}", pace.floor());
