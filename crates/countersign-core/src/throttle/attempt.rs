@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     const SHORT: Limit = Limit::growing(1, Duration::from_secs(10), Duration::from_secs(10));
-    const LONG: Limit = Limit::growing(1, Duration::from_secs(60), Duration::from_secs(60));
+    const LONG: Limit = Limit::growing(1, Duration::from_mins(1), Duration::from_mins(1));
 
     #[test]
     fn of_several_full_counters_the_one_that_keeps_waiting_longest_is_told() {
@@ -107,7 +107,7 @@ mod tests {
         for order in [[short, long], [long, short]] {
             let [first, second] = order.map(|key| at(key, if key == long { LONG } else { SHORT }));
             let decision = decide(&[at(free, LONG), first, second], standing, now);
-            let retry_after = Duration::from_secs(60);
+            let retry_after = Duration::from_mins(1);
             assert_eq!(
                 decision,
                 AttemptDecision::Wait(Wait {
