@@ -21,9 +21,14 @@ use crate::harness::{
 /// The name that is in the configurations, and under which the nodes are known.
 pub(super) const HOST: &str = "auth.example.org";
 
-/// What nodes behind a balancer are told.
+/// What nodes behind a balancer are told; and that a few browsers may do what thousands do.
 pub(super) const BEHIND: &str = "server.public_url = \"https://auth.example.org\"\n\
-                                 server.trusted_proxies = [\"127.0.0.1\"]\n";
+                                 server.trusted_proxies = [\"127.0.0.1\"]\n\
+                                 throttle.refresh = \"100000 then 1ms\"\n\
+                                 throttle.login_account_from_address = \"100000 then 1ms\"\n\
+                                 throttle.login_account = \"100000 then 1ms\"\n\
+                                 throttle.login_address = \"100000 then 1ms\"\n\
+                                 throttle.login_device = \"100000 then 1ms\"\n";
 
 /// Where clients come from: not from where the balancer is.
 pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
