@@ -107,6 +107,7 @@ impl Node {
              password.argon2.memory = \"7MiB\"\n\
              password.argon2.passes = 5\n\
              tokens.access_lifetime = \"1h\"\n\
+             throttle.refresh = \"100000 then 1ms\"\n\
              log.level = \"error\""
         ));
         let owner_alone = fs::Permissions::from_mode(0o600);
