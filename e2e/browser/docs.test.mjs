@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { freshProfile, startChromium, startService, WORK, cookiesLeft } from "./support.mjs";
+import { cookiesLeft, freshProfile, startChromium, startService, WORK } from "./support.mjs";
 
 let service, browser;
 

@@ -7,7 +7,7 @@ import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { callApi, codeOfTheReadme, cookie, freshProfile, serveApp, startChromium, startService, cookiesLeft } from "./support.mjs";
+import { callApi, codeOfTheReadme, cookie, cookiesLeft, freshProfile, serveApp, startChromium, startService } from "./support.mjs";
 
 const TABS = 5;
 const ROUNDS = 20;
