@@ -46,7 +46,7 @@ use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
 use crate::throttle::local::LocalCounters;
 use crate::throttle::{DeviceToken, ThrottleSettings};
-use crate::user::User;
+use crate::user::{User, UserId};
 
 pub use self::authenticate::CurrentUser;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
@@ -265,6 +265,8 @@ pub struct Auth {
     revocation_feed: RwLock<Option<Arc<RevocationFeed>>>,
     /// The session after which the next round of upkeep goes on.
     swept_to: std::sync::Mutex<Option<SessionId>>,
+    /// The user after whom the next round of upkeep goes on looking for new names.
+    named_to: std::sync::Mutex<Option<UserId>>,
     /// What the clocks showed at the last round of upkeep.
     hands: std::sync::Mutex<Option<Hands>>,
     clock: Arc<dyn Clock>,
@@ -363,6 +365,7 @@ impl Auth {
             catching_up: Mutex::new(()),
             revocation_feed: RwLock::new(None),
             swept_to: std::sync::Mutex::new(None),
+            named_to: std::sync::Mutex::new(None),
             hands: std::sync::Mutex::new(None),
             store,
             settings,

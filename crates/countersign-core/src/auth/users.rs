@@ -9,6 +9,13 @@ use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
 use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
 
+/// How often the making of a user is tried that the names of others were in the way of.
+const ATTEMPTS: usize = 3;
+
+/// How many users one transaction looks at for their names: some ten milliseconds, after which others have
+/// their turn.
+pub(super) const NAMES_AT_ONCE: u32 = 1_000;
+
 /// An account to make.
 #[derive(Debug)]
 pub struct NewAccount {
@@ -48,16 +55,40 @@ impl Auth {
             is_superuser: account.is_superuser,
             date_joined: self.clock.now(),
         };
-        let user = self
-            .store
-            .create_user(&new)
-            .await
-            .map_err(|error| match error {
-                CreateUserError::UsernameTaken => AuthError::UsernameTaken,
-                CreateUserError::Store(error) => AuthError::Store(error),
-            })?;
+        let user = self.create(&new).await?;
         Event::UserCreated { user: user.id }.tell();
         Ok(user)
+    }
+
+    /// Makes the user in the store, after the names of all others are known there.
+    async fn create(&self, new: &NewUser) -> Result<User, AuthError> {
+        for _ in 0..ATTEMPTS {
+            match self.store.create_user(new).await {
+                Ok(user) => return Ok(user),
+                Err(CreateUserError::UsernameTaken) => return Err(AuthError::UsernameTaken),
+                Err(CreateUserError::Store(error)) => return Err(error.into()),
+                Err(CreateUserError::NamesUnknown) => self.note_new_names().await?,
+            }
+        }
+        let why = "users are being made faster than their names can be looked at";
+        Err(StoreError::Unavailable(why.to_owned()).into())
+    }
+
+    /// Notes the names of all users whom other programs have made, in steps between which others write.
+    /// Of a million users this takes a few seconds, once; upkeep does it at the start of the service.
+    pub(super) async fn note_new_names(&self) -> Result<(), StoreError> {
+        let mut noted = 0;
+        loop {
+            let step = self.store.note_names(None, NAMES_AT_ONCE).await?;
+            noted += step.noted;
+            if step.next.is_none() {
+                break;
+            }
+        }
+        if noted > 0 {
+            tracing::debug!(event = "names_noted", noted);
+        }
+        Ok(())
     }
 
     /// The user with this username.

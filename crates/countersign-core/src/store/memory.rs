@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt,
+    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt, NotedNames,
     OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
     SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
     Watchers,
@@ -20,7 +20,7 @@ use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, Sess
 use crate::throttle::{
     self, AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey,
 };
-use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use crate::user::{Credentials, Likeness, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
 #[derive(Debug, Default)]
@@ -195,11 +195,11 @@ impl Store for MemoryStore {
 
     async fn create_user(&self, new: &NewUser) -> Result<User, CreateUserError> {
         let mut tables = self.tables();
-        if tables
-            .users
-            .values()
-            .any(|(user, _)| user.username == new.username.as_str())
-        {
+        let likeness = new.username.likeness();
+        if tables.users.values().any(|(user, _)| {
+            user.username == new.username.as_str()
+                || Likeness::of(&user.username).is_alike(&likeness)
+        }) {
             return Err(CreateUserError::UsernameTaken);
         }
         tables.last_user_id += 1;
@@ -221,6 +221,14 @@ impl Store for MemoryStore {
         drop(tables);
         self.watchers.tell(Change::UserChanged(user.id));
         Ok(user)
+    }
+
+    /// Nobody else makes users here, and their names are looked at when one is made.
+    async fn note_names(&self, _: Option<UserId>, _: u32) -> Result<NotedNames, StoreError> {
+        Ok(NotedNames {
+            next: None,
+            noted: 0,
+        })
     }
 
     async fn update_profile(

@@ -1,12 +1,13 @@
 //! Transitions and reads of users.
 
 use countersign_core::password::EncodedPassword;
-use countersign_core::store::{Change, UserQuery};
+use countersign_core::store::{Change, CreateUserError, UserQuery};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use rusqlite::{Connection, params};
 
 use super::datetime;
 use super::failure::Failure;
+use super::names::{self, Standing};
 use super::rows;
 use super::statements::Statements;
 use super::writer::Transition;
@@ -69,15 +70,20 @@ pub(super) fn any(connection: &Connection, sql: &Statements) -> Result<bool, Fai
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// `None`: another user has the name.
+/// Makes a user whose name is like nobody's.
 pub(super) fn create(
     transition: &mut Transition<'_>,
     sql: &Statements,
     new: &NewUser,
-) -> Result<Option<User>, Failure> {
+) -> Result<Result<User, CreateUserError>, Failure> {
     sql.users
         .refuse_roles(new.is_staff, new.is_superuser)
         .map_err(Failure::unavailable)?;
+    match names::standing(transition.connection, sql, &new.username.likeness())? {
+        Standing::Free => {}
+        Standing::Taken => return Ok(Err(CreateUserError::UsernameTaken)),
+        Standing::Unknown => return Ok(Err(CreateUserError::NamesUnknown)),
+    }
     let mut statement = transition.connection.prepare_cached(&sql.create)?;
     let created = statement.query(params![
         new.is_superuser,
@@ -87,7 +93,12 @@ pub(super) fn create(
         new.username.as_str(),
         new.password.as_str(),
     ])?;
-    changed(transition, rows::one(created, |row| rows::user(row, 0))?)
+    let created = changed(transition, rows::one(created, |row| rows::user(row, 0))?)?;
+    let Some(user) = created else {
+        return Ok(Err(CreateUserError::UsernameTaken));
+    };
+    names::keep_new(transition.connection, user.id, &user.username)?;
+    Ok(Ok(user))
 }
 
 pub(super) fn update_profile(
