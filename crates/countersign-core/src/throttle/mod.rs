@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use self::attempt::{AttemptDecision, AttemptOutcome, Refund, Reservation, Wait, decide};
 pub use self::device::{DEVICE_LIFETIME, DeviceToken};
-pub use self::keys::ThrottleKey;
+pub use self::keys::{ThrottleKey, network};
 pub use self::limit::{Counter, Decision, Limit, Taken};
 
 /// How often what may be attempted.
