@@ -323,6 +323,10 @@ impl Auth {
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
     ) -> Result<Self, StoreError> {
+        let mut settings = settings;
+        let issuer = settings.tokens.issuer.clone();
+        settings.passwords.add_words_of_url(&issuer);
+        let settings = settings;
         let tokens = &settings.tokens;
         let schedule = KeySchedule {
             rotate_every: settings.keys.rotate_every,

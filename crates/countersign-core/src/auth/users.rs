@@ -4,7 +4,7 @@ use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::{AuthError, StoreError};
 use crate::mail::{Mail, Message};
-use crate::password::{EncodedPassword, Password, PasswordOwner};
+use crate::password::{EncodedPassword, Password, PasswordOwner, PolicyError};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
 use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
@@ -42,6 +42,7 @@ impl Auth {
             username: account.username.as_str(),
             email: account.email.as_str(),
             privileged: account.is_staff || account.is_superuser,
+            ..PasswordOwner::default()
         };
         let password = match account.password {
             Some(password) => self.new_password(password, owner).await?,
@@ -249,7 +250,29 @@ impl Auth {
         password: Password,
         owner: PasswordOwner<'_>,
     ) -> Result<EncodedPassword, AuthError> {
-        self.settings.passwords.check(&password, owner)?;
+        self.check_new_password(&password, owner).await?;
         Ok(self.passwords.hash(password).await?)
+    }
+
+    /// Whether the policy accepts a new password, which is one for every way to set one.
+    ///
+    /// # Errors
+    /// [`AuthError::Validation`] on `password`, [`AuthError::Overloaded`], or the store's if the list of
+    /// breached passwords cannot be read: none is accepted then.
+    pub(super) async fn check_new_password(
+        &self,
+        password: &Password,
+        owner: PasswordOwner<'_>,
+    ) -> Result<(), AuthError> {
+        let policy = &self.settings.passwords;
+        let subject = policy.subject(owner);
+        let judged = self
+            .passwords
+            .judge(policy.clone(), password.clone(), subject)
+            .await?;
+        judged.map_err(|error| match error {
+            PolicyError::Refused(refused) => AuthError::Validation(refused),
+            PolicyError::Unavailable(why) => StoreError::Unavailable(why.to_string()).into(),
+        })
     }
 }
