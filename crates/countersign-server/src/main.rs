@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod failure;
 mod listener;
+mod log_queue;
 mod mail;
 mod open_files;
 mod opening;
@@ -27,7 +28,11 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    match commands::run(cli) {
+    // Also when the rest of this ends in a panic.
+    let last_lines = telemetry::LastLines;
+    let ended = commands::run(cli);
+    drop(last_lines);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::note(format_args!("countersign: {failure}"));

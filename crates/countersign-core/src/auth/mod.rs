@@ -45,6 +45,7 @@ use crate::store::{SharedStore, Watcher};
 use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
 use crate::throttle::local::LocalCounters;
+use crate::throttle::refusals::Refusals;
 use crate::throttle::{DeviceToken, ThrottleSettings};
 use crate::user::{User, UserId};
 
@@ -259,6 +260,7 @@ pub struct Auth {
     throttle_keys: ThrottleKeys,
     device_tokens: DeviceTokens,
     local_counters: LocalCounters,
+    refusals: Refusals,
     known: Arc<Known>,
     /// Held by the one who reads the store anew, so that the others need not.
     catching_up: Mutex<()>,
@@ -362,6 +364,7 @@ impl Auth {
             throttle_keys: ThrottleKeys::derive(&roots.current),
             device_tokens: DeviceTokens::derive(&roots),
             local_counters: LocalCounters::new(),
+            refusals: Refusals::new(),
             key_keeper,
             keys: RwLock::new(Arc::new(keys)),
             verifier,

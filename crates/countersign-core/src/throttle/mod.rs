@@ -11,6 +11,7 @@ pub(crate) mod device;
 pub(crate) mod keys;
 mod limit;
 pub(crate) mod local;
+pub(crate) mod refusals;
 
 use std::time::Duration;
 

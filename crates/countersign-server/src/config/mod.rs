@@ -262,6 +262,7 @@ impl Settings {
             tls_ends_here: server.tls.is_some(),
             revocations_token: raw.revocations.check(problems),
             legacy: legacy_transport,
+            ..HttpSettings::new(server.public_url.clone())
         };
         let log = raw.log.check(problems);
         let report = Report::new(raw, layers, &auth, &http, &server, &database);
