@@ -1,10 +1,12 @@
 //! Transitions and reads of users.
 
+use countersign_core::audit::{AuditEntry, Trail};
 use countersign_core::password::EncodedPassword;
 use countersign_core::store::{Change, UserQuery};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use rusqlite::{Connection, params};
 
+use super::audit;
 use super::datetime;
 use super::failure::Failure;
 use super::rows;
@@ -74,6 +76,7 @@ pub(super) fn create(
     transition: &mut Transition<'_>,
     sql: &Statements,
     new: &NewUser,
+    trail: &Trail,
 ) -> Result<Option<User>, Failure> {
     sql.users
         .refuse_roles(new.is_staff, new.is_superuser)
@@ -87,7 +90,19 @@ pub(super) fn create(
         new.username.as_str(),
         new.password.as_str(),
     ])?;
-    changed(transition, rows::one(created, |row| rows::user(row, 0))?)
+    let created = rows::one(created, |row| rows::user(row, 0))?;
+    if let Some(user) = &created {
+        let entries: Vec<_> = trail
+            .entries
+            .iter()
+            .map(|entry| AuditEntry {
+                user: entry.user.or(Some(user.id)),
+                ..entry.clone()
+            })
+            .collect();
+        audit::record(transition.connection, &entries)?;
+    }
+    changed(transition, created)
 }
 
 pub(super) fn update_profile(
@@ -95,6 +110,7 @@ pub(super) fn update_profile(
     sql: &Statements,
     id: UserId,
     change: &ProfileChange,
+    trail: &Trail,
 ) -> Result<Option<User>, Failure> {
     let mut statement = transition.connection.prepare_cached(&sql.update_profile)?;
     let updated = statement.query(params![
@@ -102,7 +118,11 @@ pub(super) fn update_profile(
         change.last_name.as_ref().map(PersonName::as_str),
         id.0,
     ])?;
-    changed(transition, rows::one(updated, |row| rows::user(row, 0))?)
+    let updated = rows::one(updated, |row| rows::user(row, 0))?;
+    if updated.is_some() {
+        audit::record(transition.connection, &trail.entries)?;
+    }
+    changed(transition, updated)
 }
 
 /// Tells that a user was changed, if there was one to change.
