@@ -2,6 +2,7 @@
 
 mod support;
 
+use countersign_core::audit::Trail;
 use countersign_core::store::{CreateUserError, NotedNames, Store as _};
 use countersign_core::user::{NewUser, UserId, Username};
 use countersign_sql::SqliteStore;
@@ -37,7 +38,7 @@ fn django_makes(place: &Place, count: u32) {
 }
 
 async fn is_taken(store: &SqliteStore, name: &str) -> bool {
-    match store.create_user(&called(name)).await {
+    match store.create_user(&called(name), &Trail::default()).await {
         Ok(_) => false,
         Err(CreateUserError::UsernameTaken) => true,
         Err(other) => panic!("{name}: {other:?}"),
@@ -62,7 +63,7 @@ const BEFORE_ALL: Option<UserId> = Some(UserId(i64::MIN));
 async fn a_user_whom_django_makes_keeps_others_from_the_name_at_once() {
     let place = Place::new();
     let store = place.open();
-    store.create_user(&ana()).await.unwrap();
+    store.create_user(&ana(), &Trail::default()).await.unwrap();
     django_makes(&place, 3);
     assert!(is_taken(&store, "Site2").await);
     assert!(is_taken(&store, "site3").await);
@@ -89,7 +90,9 @@ async fn no_user_is_made_while_there_are_too_many_whose_names_are_not_known() {
     let place = Place::new();
     let store = place.open();
     django_makes(&place, 1_500);
-    let refused = store.create_user(&called("SITE1499")).await;
+    let refused = store
+        .create_user(&called("SITE1499"), &Trail::default())
+        .await;
     assert!(
         matches!(refused, Err(CreateUserError::NamesUnknown)),
         "{refused:?}"

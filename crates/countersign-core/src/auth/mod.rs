@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::audit::Event;
+use crate::audit::{Caller, Event};
 use crate::clock::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
@@ -40,7 +40,7 @@ use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
 };
 use crate::secrets::RootSecrets;
-use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
+use crate::session::{EndedBy, EndedSession, Session, SessionId, SessionLimits, saturating_add};
 use crate::store::{SharedStore, Watcher};
 use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
@@ -421,6 +421,19 @@ impl Auth {
         };
         Event::CsrfRefused { session }.tell();
         Err(problem)
+    }
+
+    /// Keeps and tells of what happened without a transition.
+    async fn keep(
+        &self,
+        event: &Event<'_>,
+        by: Option<EndedBy>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
+        let entry = event.entry(self.clock.now(), by, caller);
+        self.store.record_audit(entry.as_slice()).await?;
+        event.tell();
+        Ok(())
     }
 
     /// Signs an access token and derives the other two: the one place where tokens are made.

@@ -3,6 +3,7 @@
 use countersign_core::store::NAMES_OVERLAP;
 use tokio_postgres::types::Type;
 
+use super::audit::{left, left_of_ends};
 use super::changes::{said_ended, said_user_changed, told};
 use super::failure::Failure;
 use super::link::Link;
@@ -75,7 +76,11 @@ impl Statements {
                  UNION (SELECT {password} FROM {table} ORDER BY {id} DESC LIMIT $1)"
             ),
             any: format!("SELECT 1 FROM {table} LIMIT 1"),
-            create: changing_user(&users, &create(&users)),
+            create: changing_user(
+                &users,
+                &create(&users),
+                left!("$8", "SELECT changed.id FROM changed"),
+            ),
             unknown_names: format!(
                 "SELECT auth_user.{id}::bigint, auth_user.{username}::text
                  FROM {table} AS auth_user
@@ -112,6 +117,7 @@ impl Statements {
             update_profile: changing_user(
                 &users,
                 &format!("UPDATE {table} SET {names} WHERE {id} = $2"),
+                left!("$5", "SELECT NULL::bigint FROM changed"),
             ),
             lock: format!(
                 "SELECT {user}, {password} FROM {table} AS auth_user WHERE {id} = $1
@@ -194,11 +200,11 @@ fn user_columns(users: &Users) -> String {
     columns.join(", ")
 }
 
-/// A statement that makes or changes a user, and tells of it.
-fn changing_user(users: &Users, change: &str) -> String {
+/// A statement that makes or changes a user, and tells of it and leaves what it leaves.
+fn changing_user(users: &Users, change: &str, left: &str) -> String {
     format!(
         "WITH auth_user AS ({change} RETURNING *),
-         changed AS (SELECT auth_user.{id} AS id FROM auth_user), {told}
+         changed AS (SELECT auth_user.{id} AS id FROM auth_user), {told}, {left}
          SELECT {user} FROM auth_user",
         id = users.needed(UserColumn::Id),
         told = told!(said_user_changed!("changed")),
@@ -251,7 +257,8 @@ fn open_session(users: &Users) -> String {
              INSERT INTO countersign_session (id, user_id, generation, opened_at, rotated_at,
                  remember, address, user_agent)
              SELECT $5, $2, $7, $6, $8, $9, $10, $11 FROM login
-             ON CONFLICT (id) DO NOTHING),
+             ON CONFLICT (id) DO NOTHING
+             RETURNING 1),
          surplus AS (
              SELECT id FROM countersign_session
              WHERE user_id = $2 AND ended_at IS NULL AND id <> $5 AND id IS DISTINCT FROM $12
@@ -264,7 +271,7 @@ fn open_session(users: &Users) -> String {
              UPDATE countersign_session
              SET ended_at = greatest($6, rotated_at), end_reason = over.reason, ended_by = $16
              FROM over WHERE countersign_session.id = over.id AND ended_at IS NULL
-             RETURNING {ended}), {told}
+             RETURNING {ended}), {told}, {left}, {left_of_ends}
          SELECT ended.* FROM login LEFT JOIN ended ON true",
         table = users.table,
         id = users.needed(UserColumn::Id),
@@ -275,6 +282,8 @@ fn open_session(users: &Users) -> String {
             " UNION ALL ",
             said_user_changed!("login")
         )),
+        left = left!("$17", "SELECT NULL::bigint FROM opened"),
+        left_of_ends = left_of_ends!("$17"),
     )
 }
 
@@ -308,7 +317,7 @@ fn change_account(users: &Users) -> String {
              UPDATE countersign_session
              SET end_reason = $7, ended_at = greatest($8, rotated_at), ended_by = $9
              FROM live WHERE countersign_session.id = live.id
-             RETURNING {ended}), {told}
+             RETURNING {ended}), {told}, {left}, {left_of_ends}
          SELECT * FROM ended",
         table = users.table,
         id = users.needed(UserColumn::Id),
@@ -319,5 +328,7 @@ fn change_account(users: &Users) -> String {
             " UNION ALL ",
             said_user_changed!("changed")
         )),
+        left = left!("$11", "SELECT NULL::bigint FROM changed"),
+        left_of_ends = left_of_ends!("$11"),
     )
 }

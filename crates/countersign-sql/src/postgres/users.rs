@@ -1,5 +1,6 @@
 //! Transitions and reads of users.
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
 use countersign_core::store::{Change, CreateUserError, UserQuery};
@@ -7,6 +8,7 @@ use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, Us
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::audit::write_trail;
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
@@ -92,6 +94,7 @@ pub(super) async fn create(
     link: &Link,
     sql: &Statements,
     new: &NewUser,
+    trail: &Trail,
 ) -> Result<Done<Result<User, CreateUserError>>, Failure> {
     sql.users
         .refuse_roles(new.is_staff, new.is_superuser)
@@ -118,6 +121,7 @@ pub(super) async fn create(
                 (&new.email.as_str(), Type::TEXT),
                 (&new.is_staff, Type::BOOL),
                 (&Instant(new.date_joined), Type::TIMESTAMPTZ),
+                (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;
@@ -139,6 +143,7 @@ pub(super) async fn update_profile(
     sql: &Statements,
     id: UserId,
     change: &ProfileChange,
+    trail: &Trail,
 ) -> Result<Done<Option<User>>, Failure> {
     let first_name = change.first_name.as_ref().map(PersonName::as_str);
     let last_name = change.last_name.as_ref().map(PersonName::as_str);
@@ -150,6 +155,7 @@ pub(super) async fn update_profile(
                 (&id.0, Type::INT8),
                 (&first_name, Type::TEXT),
                 (&last_name, Type::TEXT),
+                (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;

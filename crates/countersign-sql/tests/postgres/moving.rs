@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::session::EndReason;
 use countersign_core::store::{SessionQuery, Store as _, UserQuery};
@@ -97,7 +98,11 @@ async fn every_row_arrives_as_it_was() {
     let (ana, session) = signed_in_ana(&old).await;
     assert!(rotate(&old, session.id, 0).await.unwrap());
     let over = sign_in(&old, &ana).await;
-    assert!(old.end_session(over.id, logout()).await.unwrap());
+    assert!(
+        old.end_session(over.id, logout(), &Trail::default())
+            .await
+            .unwrap()
+    );
     drop(old);
     house.execute(ODD_ROWS);
     // A number that was given to somebody who is no more.
@@ -147,7 +152,10 @@ async fn every_row_arrives_as_it_was() {
     assert_eq!(house.target.ask(made).await, ["1234567890123"]);
     let mut bob = self::ana();
     bob.username = countersign_core::user::Username::parse("bob").unwrap();
-    assert_eq!(new.create_user(&bob).await.unwrap().id, UserId(42));
+    assert_eq!(
+        new.create_user(&bob, &Trail::default()).await.unwrap().id,
+        UserId(42)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +171,10 @@ async fn a_database_whose_users_have_moved_is_closed_until_it_is_reopened() {
         ("rotate", rotate(&running, session.id, 0).await.map(|_| ())),
         (
             "end",
-            running.end_session(session.id, logout()).await.map(|_| ()),
+            running
+                .end_session(session.id, logout(), &Trail::default())
+                .await
+                .map(|_| ()),
         ),
         ("check", running.check().await),
     ] {

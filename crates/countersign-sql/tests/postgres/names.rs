@@ -1,5 +1,6 @@
 //! Names of users whom a Django site makes, renames and deletes in the same database.
 
+use countersign_core::audit::Trail;
 use countersign_core::store::{CreateUserError, NotedNames, Store as _};
 use countersign_core::user::{NewUser, UserId, Username};
 use countersign_sql::PostgresStore;
@@ -27,7 +28,7 @@ async fn django_makes(database: &Database, count: u32) {
 }
 
 async fn is_taken(store: &PostgresStore, name: &str) -> bool {
-    match store.create_user(&called(name)).await {
+    match store.create_user(&called(name), &Trail::default()).await {
         Ok(_) => false,
         Err(CreateUserError::UsernameTaken) => true,
         Err(other) => panic!("{name}: {other:?}"),
@@ -53,7 +54,7 @@ const BEFORE_ALL: Option<UserId> = Some(UserId(i64::MIN));
 async fn a_user_whom_django_makes_keeps_others_from_the_name_at_once() {
     let database = Database::new().await;
     let store = database.store().await;
-    store.create_user(&ana()).await.unwrap();
+    store.create_user(&ana(), &Trail::default()).await.unwrap();
     django_makes(&database, 3).await;
     assert!(is_taken(&store, "Site2").await);
     assert!(is_taken(&store, "site3").await);
@@ -66,7 +67,9 @@ async fn no_user_is_made_while_there_are_too_many_whose_names_are_not_known() {
     let database = Database::new().await;
     let store = database.store().await;
     django_makes(&database, 1_500).await;
-    let refused = store.create_user(&called("SITE1499")).await;
+    let refused = store
+        .create_user(&called("SITE1499"), &Trail::default())
+        .await;
     assert!(
         matches!(refused, Err(CreateUserError::NamesUnknown)),
         "{refused:?}"
@@ -118,7 +121,7 @@ async fn of_two_nodes_one_makes_the_user() {
         let mut racing = JoinSet::new();
         for (node, name) in nodes.iter().zip(["olga", "OLGA"]) {
             let (node, new) = (node.clone(), called(&format!("{name}{round}")));
-            racing.spawn(async move { node.create_user(&new).await.is_ok() });
+            racing.spawn(async move { node.create_user(&new, &Trail::default()).await.is_ok() });
         }
         let made = racing.join_all().await;
         assert_eq!(made.iter().filter(|made| **made).count(), 1, "{made:?}");

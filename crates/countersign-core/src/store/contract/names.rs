@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{by_service, new_user, user};
+use crate::audit::Trail;
 use crate::store::{CreateUserError, NotedNames, Store};
 
 /// Whatever looks like a name that somebody has, in small letters or in capitals.
@@ -12,7 +13,7 @@ pub async fn a_name_that_looks_like_anothers_is_refused(store: Arc<dyn Store>) {
     user(&*store, "lana").await;
     // A capital I, a digit, and two letters that are Cyrillic.
     for alike in ["LANA", "Iana", "1ana", "l\u{430}n\u{430}"] {
-        let refused = store.create_user(&new_user(alike)).await;
+        let refused = store.create_user(&new_user(alike), &Trail::default()).await;
         assert!(
             matches!(refused, Err(CreateUserError::UsernameTaken)),
             "{alike}: {refused:?}"
@@ -28,7 +29,10 @@ pub async fn a_name_that_looks_like_anothers_is_refused(store: Arc<dyn Store>) {
 /// A name is free again when its user is deleted.
 pub async fn a_deleted_users_name_is_free(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
-    store.delete_user(ana.id, by_service()).await.unwrap();
+    store
+        .delete_user(ana.id, by_service(), &Trail::default())
+        .await
+        .unwrap();
     user(&*store, "Ana").await;
 }
 
@@ -39,7 +43,7 @@ pub async fn of_many_alike_at_once_exactly_one_is_made(store: Arc<dyn Store>) {
         for name in ["bob", "Bob", "BOB", "b0b", "BoB", "boB", "bOb", "b\u{43e}b"] {
             let store = Arc::clone(&store);
             let new = new_user(&format!("{name}-{round}"));
-            racing.spawn(async move { store.create_user(&new).await });
+            racing.spawn(async move { store.create_user(&new, &Trail::default()).await });
         }
         let outcomes = racing.join_all().await;
         let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
