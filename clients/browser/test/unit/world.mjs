@@ -10,33 +10,43 @@ export const ANA = { id: 1, username: "ana" };
 export const BOB = { id: 2, username: "bob" };
 const USERS = { ana: ANA, bob: BOB };
 
+/** How finely time passes, in milliseconds. */
+const STEP = 10;
+
 const settled = () => new Promise(setImmediate);
 
-/** True time, in milliseconds, and whoever waits for it. */
+/** True time, in milliseconds, and whoever waits for it. It passes in steps, or a thousand pages take long. */
 export class Time {
   now = Date.UTC(2026, 10, 24);
-  #waiting = [];
+  #waiting = new Map();
 
   wait = (milliseconds) =>
     new Promise((resolve) => {
-      this.#waiting.push({ at: this.now + Math.max(0, milliseconds), resolve });
+      const due = Math.max(this.now, STEP * Math.ceil((this.now + milliseconds) / STEP));
+      this.#waiting.set(due, [...(this.#waiting.get(due) ?? []), resolve]);
     });
 
   /** Lets so much time pass, in the order in which things are due. */
   async pass(milliseconds) {
     const end = this.now + milliseconds;
     await settled();
-    for (;;) {
-      const due = Math.min(...this.#waiting.map(({ at }) => at));
-      if (!(due <= end)) break;
-      this.now = due;
-      const now = this.#waiting.filter(({ at }) => at === due);
-      this.#waiting = this.#waiting.filter(({ at }) => at !== due);
-      for (const { resolve } of now) resolve();
-      await settled();
+    for (let next = this.now; next <= end; next = STEP * (Math.floor(next / STEP) + 1)) {
+      this.now = next;
+      while (this.#waiting.has(next)) {
+        const due = this.#waiting.get(next);
+        this.#waiting.delete(next);
+        for (const resolve of due) resolve();
+        await settled();
+      }
     }
     this.now = end;
     await settled();
+  }
+
+  /** Nothing happens, and it is later. */
+  skip(milliseconds) {
+    this.#waiting = new Map([...this.#waiting].map(([due, resolves]) => [due + milliseconds, resolves]));
+    this.now += milliseconds;
   }
 
   /** What comes of `work` if time passes until it is done. */
@@ -208,8 +218,8 @@ export class Device {
     return createClient({
       url: SERVICE,
       apis: [API],
-      fetch: async (...request) => {
-        const sent = new Request(...request);
+      fetch: async (input, init) => {
+        const sent = input instanceof Request ? input : new Request(input, init);
         sent.signal.throwIfAborted();
         return this.fetchOf ? this.fetchOf(sent) : service.answer(sent, this.jar);
       },
@@ -224,9 +234,9 @@ export class Device {
   }
 
   /** The lid is closed: time passes, and the device's second clock stands still. */
-  async sleep(milliseconds) {
+  sleep(milliseconds) {
     this.slept += milliseconds;
-    this.service.time.now += milliseconds;
+    this.service.time.skip(milliseconds);
   }
 }
 
