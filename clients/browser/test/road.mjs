@@ -47,7 +47,7 @@ export async function buildRoad({ host = "localhost", tls } = {}) {
       const answering = ask(request, body);
       if (twice) sleep(twice).then(() => ask(request, body)).catch(() => {});
       const answer = await answering;
-      if (request.method !== "OPTIONS") road.passed.push({ method: request.method, path, status: answer.status, shown: request.headers });
+      if (request.method !== "OPTIONS") road.passed.push({ method: request.method, path, status: answer.status, shown: request.headers, sets: answer.headers["set-cookie"] ?? [] });
       road.hear?.(answer);
       if (delayBack) await sleep(delayBack);
       return swallowed ? response.destroy() : response.writeHead(answer.status, answer.headers).end(answer.body);

@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { buffer } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 import puppeteer from "puppeteer-core";
@@ -18,7 +19,7 @@ const WORK = here("../../../../e2e/.work/");
 const CLIENT = here("../../dist/index.js");
 
 /** Names that exist in these tests only, and lead to this machine. */
-const HOSTS = ["app.example.test", "auth.example.test", "api.example.test", "app.elsewhere.test", "evil.test"];
+const HOSTS = ["app.example.test", "auth.example.test", "api.example.test", "app.elsewhere.test", "evil.example.test", "evil.test"];
 
 const which = (command) => spawnSync("sh", ["-c", `command -v ${command}`], { encoding: "utf8" }).stdout.trim();
 
@@ -209,3 +210,13 @@ export const inTab = (tab, work, ...args) =>
     work.toString(),
     args,
   );
+
+/** What `look` finds, as soon as it finds something. */
+export async function soon(look, { atMost = 10_000 } = {}) {
+  for (let waited = 0; waited < atMost; waited += 50) {
+    const found = await look();
+    if (found) return found;
+    await sleep(50);
+  }
+  throw new Error(`nothing within ${atMost} ms: ${look}`);
+}

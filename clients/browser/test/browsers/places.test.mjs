@@ -17,8 +17,10 @@ const known = (tab) => inTab(tab, () => client.known()?.username ?? null);
 
 const tls = certificate();
 
+describe("a page and the service", { concurrency: NAMES.length }, () => {
 for (const browserName of NAMES) {
-  describe(browserName, () => {
+  // One thing at a time in a browser; both browsers at once.
+  describe(browserName, { concurrency: 1 }, () => {
     let browser;
     before(async () => {
       browser = await startBrowser(browserName);
@@ -66,7 +68,6 @@ for (const browserName of NAMES) {
           const seen = await tab.evaluate(async () => ({
             cookies: document.cookie + JSON.stringify((await globalThis.cookieStore?.getAll()) ?? ""),
             kept: [localStorage.length, sessionStorage.length, (await indexedDB.databases()).length, (await caches.keys()).length],
-            names: Object.keys(client).map((name) => String(client[name])).join().match(/eyJ/),
           }));
           assert.doesNotMatch(seen.cookies, /refresh|eyJ/);
           assert.deepEqual(seen.kept, [0, 0, 0, 0]);
@@ -133,7 +134,8 @@ for (const browserName of NAMES) {
           assert.equal(await whoAmI(tab), "ana");
         });
 
-        test("a service that is away signs nobody out", async () => {
+        // It takes its time, and where the service is makes no difference to it.
+        test("a service that is away signs nobody out", { skip: place.isSecure }, async () => {
           await ana();
           await reload(tab);
           world.road.weather = () => ({ lost: true });
@@ -147,3 +149,4 @@ for (const browserName of NAMES) {
     }
   });
 }
+});
