@@ -17,8 +17,9 @@ export async function buildRoad({ host = "localhost", tls } = {}) {
     /** What has passed, in order, but for preflights. */
     passed: [],
     /**
-     * What happens to a request: `{ lost }` before it arrives, `{ swallowed }` on the way back, `{ twice }`, after
-     * `delay` on the way there, `delayBack` on the way back; all in milliseconds.
+     * What happens to a request: it is `lost` before it arrives, or its answer `swallowed`; it is `refused` in the
+     * service's place, as if its token were bad; it arrives again `twice` milliseconds later; it is held up for
+     * `delay` milliseconds, and its answer for `delayBack`.
      */
     weather: () => ({}),
     leadTo: (url) => { to = url; },
@@ -41,9 +42,10 @@ export async function buildRoad({ host = "localhost", tls } = {}) {
     try {
       const body = await buffer(request);
       const path = request.url.split("?")[0];
-      const { lost, swallowed, twice, delay = 0, delayBack = 0 } = road.weather({ method: request.method, path }) ?? {};
+      const { lost, refused, swallowed, twice, delay = 0, delayBack = 0 } = road.weather({ method: request.method, path }) ?? {};
       if (delay) await sleep(delay);
       if (lost) return response.destroy();
+      if (refused) return response.writeHead(401, { "WWW-Authenticate": "Bearer" }).end();
       const answering = ask(request, body);
       if (twice) sleep(twice).then(() => ask(request, body)).catch(() => {});
       const answer = await answering;
