@@ -12,7 +12,9 @@ const ENTRIES = ["index", "account", "axios", "node", "react"];
 
 rmSync(`${root}dist`, { recursive: true, force: true });
 
-const checked = spawnSync(process.execPath, [`${root}node_modules/typescript/bin/tsc`, "--project", root], { stdio: "inherit" });
+const checked = spawnSync(process.execPath, [`${root}node_modules/typescript/bin/tsc`, "--project", root], {
+  stdio: "inherit",
+});
 if (checked.status !== 0) process.exit(1);
 
 const { outputFiles } = await build({
@@ -30,5 +32,7 @@ const { outputFiles } = await build({
 
 for (const { path, contents } of outputFiles) {
   writeFileSync(path, contents);
-  console.log(`${path.slice(root.length)}: ${contents.length} bytes, ${gzipSync(contents, { level: 9 }).length} gzipped`);
+  console.log(
+    `${path.slice(root.length)}: ${contents.length} bytes, ${gzipSync(contents, { level: 9 }).length} gzipped`,
+  );
 }

@@ -171,7 +171,14 @@ export function createClient(options: Options): Client {
     const life = answer.expires_in * 1000;
     const end = { wall: sent.wall + life, elapsed: sent.elapsed + life };
     adopt(answer.access_token, answer.csrf_token, end, life * (0.1 + 0.2 * platform.random()), answer.user);
-    tell({ token: token!, csrf: csrf!, left: left(), until: end.wall, early, user: session === csrf ? user : undefined });
+    tell({
+      token: token!,
+      csrf: csrf!,
+      left: left(),
+      until: end.wall,
+      early,
+      user: session === csrf ? user : undefined,
+    });
     return token!;
   }
 
@@ -259,7 +266,11 @@ export function createClient(options: Options): Client {
           if (++failures >= PATIENCE || !isPassing || retryAfter > 2) {
             pausedUntil = platform.elapsed() + pause;
             // Unanswered, it may have been done; the answer can be had again, for half a minute.
-            if (!status && failures < 8) platform.wait(pause).then(() => (token === before ? refresh() : null)).catch(() => {});
+            if (!status && failures < 8)
+              platform
+                .wait(pause)
+                .then(() => (token === before ? refresh() : null))
+                .catch(() => {});
             throw error;
           }
           await platform.wait(pause);
@@ -314,7 +325,10 @@ export function createClient(options: Options): Client {
       }
       const response = await send(dressed);
       if (follows && (response.type === "opaqueredirect" || /^30[12378]$/.test(`${response.status}`))) {
-        throw new CountersignError({ code: "redirected", detail: `${request.url} leads elsewhere: call that address.` });
+        throw new CountersignError({
+          code: "redirected",
+          detail: `${request.url} leads elsewhere: call that address.`,
+        });
       }
       return { shown, response };
     };

@@ -22,7 +22,9 @@ export async function buildRoad({ host = "localhost", tls } = {}) {
      * `delay` milliseconds, and its answer for `delayBack`.
      */
     weather: () => ({}),
-    leadTo: (url) => { to = url; },
+    leadTo: (url) => {
+      to = url;
+    },
     count: (path) => road.passed.filter((each) => each.path === path).length,
     close() {
       server.close();
@@ -42,14 +44,31 @@ export async function buildRoad({ host = "localhost", tls } = {}) {
     try {
       const body = await buffer(request);
       const path = request.url.split("?")[0];
-      const { lost, refused, swallowed, twice, delay = 0, delayBack = 0 } = road.weather({ method: request.method, path }) ?? {};
+      const {
+        lost,
+        refused,
+        swallowed,
+        twice,
+        delay = 0,
+        delayBack = 0,
+      } = road.weather({ method: request.method, path }) ?? {};
       if (delay) await sleep(delay);
       if (lost) return response.destroy();
       if (refused) return response.writeHead(401, { "WWW-Authenticate": "Bearer" }).end();
       const answering = ask(request, body);
-      if (twice) sleep(twice).then(() => ask(request, body)).catch(() => {});
+      if (twice)
+        sleep(twice)
+          .then(() => ask(request, body))
+          .catch(() => {});
       const answer = await answering;
-      if (request.method !== "OPTIONS") road.passed.push({ method: request.method, path, status: answer.status, shown: request.headers, sets: answer.headers["set-cookie"] ?? [] });
+      if (request.method !== "OPTIONS")
+        road.passed.push({
+          method: request.method,
+          path,
+          status: answer.status,
+          shown: request.headers,
+          sets: answer.headers["set-cookie"] ?? [],
+        });
       road.hear?.(answer);
       if (delayBack) await sleep(delayBack);
       return swallowed ? response.destroy() : response.writeHead(answer.status, answer.headers).end(answer.body);

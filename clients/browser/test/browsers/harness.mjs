@@ -19,7 +19,14 @@ const WORK = here("../../../../e2e/.work/");
 const CLIENT = here("../../dist/index.js");
 
 /** Names that exist in these tests only, and lead to this machine. */
-const HOSTS = ["app.example.test", "auth.example.test", "api.example.test", "app.elsewhere.test", "evil.example.test", "evil.test"];
+const HOSTS = [
+  "app.example.test",
+  "auth.example.test",
+  "api.example.test",
+  "app.elsewhere.test",
+  "evil.example.test",
+  "evil.test",
+];
 
 const which = (command) => spawnSync("sh", ["-c", `command -v ${command}`], { encoding: "utf8" }).stdout.trim();
 
@@ -65,7 +72,12 @@ export const NAMES = Object.keys(BROWSERS);
 
 /** A browser without a window. Certificates that only this test knows are as good as any to it. */
 export const startBrowser = (name) =>
-  puppeteer.launch({ headless: true, acceptInsecureCerts: true, env: { ...process.env, MOZ_HEADLESS: "1" }, ...BROWSERS[name] });
+  puppeteer.launch({
+    headless: true,
+    acceptInsecureCerts: true,
+    env: { ...process.env, MOZ_HEADLESS: "1" },
+    ...BROWSERS[name],
+  });
 
 /** A certificate of a CA of its own for all names of these tests. */
 export function certificate() {
@@ -76,10 +88,41 @@ export function certificate() {
     if (status !== 0) throw new Error(`openssl ${args[0]}: ${stderr}`);
   };
   const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  openssl("req", "-x509", ...newKey, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Countersign test CA", "-days", "2");
   openssl(
-    ...["req", "-x509", ...newKey, "-keyout", "host.key", "-out", "host.pem", "-subj", "/CN=example.test", "-days", "2"],
-    ...["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", `subjectAltName=${HOSTS.map((host) => `DNS:${host}`).join(",")}`],
+    "req",
+    "-x509",
+    ...newKey,
+    "-keyout",
+    "ca.key",
+    "-out",
+    "ca.pem",
+    "-subj",
+    "/CN=Countersign test CA",
+    "-days",
+    "2",
+  );
+  openssl(
+    ...[
+      "req",
+      "-x509",
+      ...newKey,
+      "-keyout",
+      "host.key",
+      "-out",
+      "host.pem",
+      "-subj",
+      "/CN=example.test",
+      "-days",
+      "2",
+    ],
+    ...[
+      "-CA",
+      "ca.pem",
+      "-CAkey",
+      "ca.key",
+      "-addext",
+      `subjectAltName=${HOSTS.map((host) => `DNS:${host}`).join(",")}`,
+    ],
     ...["-addext", "basicConstraints=critical,CA:FALSE"],
   );
   return { key: readFileSync(`${directory}host.key`), cert: readFileSync(`${directory}host.pem`) };
@@ -94,7 +137,9 @@ export async function serve(answers, { host = "localhost", tls } = {}) {
     const answer = answers[pathname];
     if (typeof answer === "function") return answer(request, response);
     const type = pathname.endsWith(".js") ? "text/javascript" : "text/html";
-    return response.writeHead(answer === undefined ? 404 : 200, { "Content-Type": `${type}; charset=utf-8` }).end(answer);
+    return response
+      .writeHead(answer === undefined ? 404 : 200, { "Content-Type": `${type}; charset=utf-8` })
+      .end(answer);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -121,7 +166,12 @@ export function allowAll(request, response) {
 export const PLACES = {
   "the same site, another port": { page: "localhost", service: "localhost" },
   "another host of the same site, over TLS": { page: "app.example.test", service: "auth.example.test", isSecure: true },
-  "another site, over TLS": { page: "app.elsewhere.test", service: "auth.example.test", isSecure: true, isCrossSite: true },
+  "another site, over TLS": {
+    page: "app.elsewhere.test",
+    service: "auth.example.test",
+    isSecure: true,
+    isCrossSite: true,
+  },
 };
 
 /** A page, the service where `place` says, and a road between them. */

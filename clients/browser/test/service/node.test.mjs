@@ -46,7 +46,10 @@ test("a program signs in, starts again with its jar, and signs out", async () =>
   assert.equal((await again.user()).username, "ana");
   await again.logout();
   assert.equal(await again.user(), null);
-  assert.deepEqual((await jar.getCookies(road.url)).map(({ key }) => key), ["knowndevice"]);
+  assert.deepEqual(
+    (await jar.getCookies(road.url)).map(({ key }) => key),
+    ["knowndevice"],
+  );
 });
 
 test("two programs of two people in one process know nothing of each other", async () => {
@@ -90,7 +93,10 @@ test("a user sees their devices, and signs one out", async () => {
   assert.equal(await phone.client.user(true), null);
   assert.deepEqual(told, [[null, "revoked_by_user"]]);
 
-  await endSession(laptop.client, listed.find(({ current }) => current));
+  await endSession(
+    laptop.client,
+    listed.find(({ current }) => current),
+  );
   assert.equal(laptop.client.known(), null);
 });
 
@@ -133,7 +139,10 @@ test("axios sends through the client: token, CSRF token, and one refresh for an 
   assert.equal(road.count("/users/refresh_token"), 1);
 
   const wrong = http.post("/users/password", { current_password: "x", new_password: "a quiet river & stars" });
-  await assert.rejects(wrong, ({ response }) => response.status === 401 && response.data.code === "invalid_credentials");
+  await assert.rejects(
+    wrong,
+    ({ response }) => response.status === 401 && response.data.code === "invalid_credentials",
+  );
 
   undo();
   await assert.rejects(http.get("/users/user"), ({ response }) => response.data.code === "credentials_missing");

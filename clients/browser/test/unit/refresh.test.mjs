@@ -19,7 +19,12 @@ test("signing in is enough to be let in, and to be known", async () => {
 test("a wrong password is told by its code", async () => {
   const { page } = await worldWithAna();
   const refusal = page.login({ username: "ana", password: "wrong" });
-  await assert.rejects(refusal, { name: "CountersignError", code: "invalid_credentials", status: 401, message: "invalid_credentials." });
+  await assert.rejects(refusal, {
+    name: "CountersignError",
+    code: "invalid_credentials",
+    status: 401,
+    message: "invalid_credentials.",
+  });
   assert.deepEqual(page.known(), ANA);
 });
 
@@ -108,7 +113,9 @@ test("what a refusal says that no refresh would change is handed on", async () =
 test("a body that can be read once is not sent twice; the next request has the new token", async () => {
   const { service, page } = await worldWithAna();
   const refuse = ({ pathname, headers }) =>
-    pathname === "/things" && headers.get("Authorization").includes(".1.") ? new Response("no", { status: 401 }) : undefined;
+    pathname === "/things" && headers.get("Authorization").includes(".1.")
+      ? new Response("no", { status: 401 })
+      : undefined;
   service.weather = refuse;
   const stream = new Blob(["a stream"]).stream();
   assert.equal(await askApi(page, { method: "POST", body: stream, duplex: "half" }), 401);
@@ -211,14 +218,22 @@ test("a token that took long to come is as old as it is", async () => {
   assert.equal(refreshes(service), 2);
 });
 
-for (const [weather, code] of [["lost", "unreachable"], ["swallowed", "unreachable"], [503, "storage_unavailable"], [500, "unknown"], [429, "throttled"]]) {
+for (const [weather, code] of [
+  ["lost", "unreachable"],
+  ["swallowed", "unreachable"],
+  [503, "storage_unavailable"],
+  [500, "unknown"],
+  [429, "throttled"],
+]) {
   test(`a refresh that is ${weather} signs nobody out, and is tried again`, async () => {
     const { time, service, device } = await worldWithAna();
     const page = device.page();
     let bad = 2;
     service.weather = ({ pathname }) => {
       if (pathname !== "/users/refresh_token" || (bad -= 1) < 0) return undefined;
-      return typeof weather === "string" ? weather : new Response(code === "unknown" ? "oops" : JSON.stringify({ code, detail: code }), { status: weather });
+      return typeof weather === "string"
+        ? weather
+        : new Response(code === "unknown" ? "oops" : JSON.stringify({ code, detail: code }), { status: weather });
     };
     assert.deepEqual(await time.until(page.user()), ANA);
     assert.equal(service.sessions.get("session1").end, undefined);
@@ -229,7 +244,10 @@ for (const [weather, code] of [["lost", "unreachable"], ["swallowed", "unreachab
     const page = device.page();
     const told = [];
     page.onChange((user) => told.push(user));
-    service.weather = () => (typeof weather === "string" ? weather : new Response(JSON.stringify({ code: code === "unknown" ? undefined : code }), { status: weather }));
+    service.weather = () =>
+      typeof weather === "string"
+        ? weather
+        : new Response(JSON.stringify({ code: code === "unknown" ? undefined : code }), { status: weather });
     await assert.rejects(time.until(page.user()), { code });
     await assert.rejects(page.fetch(`${API}/things`), { code });
     assert.deepEqual([page.known(), told], [undefined, []]);
@@ -251,7 +269,8 @@ test("an answer that was lost is asked for again in time, even if nobody asks th
     const { time, service, page } = await worldWithAna({ random: dice(seed) });
     await time.pass(5 * MINUTE);
     let lost = 5;
-    service.weather = ({ pathname }) => (pathname === "/users/refresh_token" && (lost -= 1) >= 0 ? "swallowed" : undefined);
+    service.weather = ({ pathname }) =>
+      pathname === "/users/refresh_token" && (lost -= 1) >= 0 ? "swallowed" : undefined;
     await time.until(askApi(page)).catch(({ code }) => assert.equal(code, "unreachable"));
     await time.pass(MINUTE);
     assert.equal(await time.until(askApi(page)), 200, `seed ${seed}`);
@@ -262,7 +281,9 @@ test("Retry-After is waited for, and nothing is asked meanwhile", async () => {
   const { time, service, device } = await worldWithAna();
   const page = device.page();
   service.weather = ({ pathname }) =>
-    pathname === "/users/refresh_token" ? new Response(JSON.stringify({ code: "overloaded" }), { status: 503, headers: { "Retry-After": "20" } }) : undefined;
+    pathname === "/users/refresh_token"
+      ? new Response(JSON.stringify({ code: "overloaded" }), { status: 503, headers: { "Retry-After": "20" } })
+      : undefined;
   await assert.rejects(page.user(), { code: "overloaded", retryAfter: 20 });
   for (let second = 0; second < 19; second += 1) {
     await time.pass(1000);

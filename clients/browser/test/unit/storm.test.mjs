@@ -63,7 +63,10 @@ async function outage(weather) {
 
 for (const [what, weather] of [
   ["does not answer", () => "lost"],
-  ["answers 503 with Retry-After: 1", () => new Response(JSON.stringify({ code: "overloaded" }), { status: 503, headers: { "Retry-After": "1" } })],
+  [
+    "answers 503 with Retry-After: 1",
+    () => new Response(JSON.stringify({ code: "overloaded" }), { status: 503, headers: { "Retry-After": "1" } }),
+  ],
 ]) {
   test(`no storm after a minute in which the service ${what}`, async (t) => {
     const { service, total, first, during, after, lastBack } = await outage(weather);

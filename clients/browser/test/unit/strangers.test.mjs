@@ -114,7 +114,9 @@ describe("where an API redirects", () => {
     });
     api = await serve((request, response) => {
       const [, status, where] = request.url.split("/");
-      response.writeHead(Number(status), { Location: where === "stranger" ? `${stranger.origin}/` : "/200/there" }).end();
+      response
+        .writeHead(Number(status), { Location: where === "stranger" ? `${stranger.origin}/` : "/200/there" })
+        .end();
     });
     page = createClient({
       url: SERVICE,

@@ -78,10 +78,13 @@ export function dice(seed = 1) {
 }
 
 const problem = (status, code, more = {}, headers = {}) =>
-  new Response(JSON.stringify({ type: `/docs#error-${code}`, title: code, status, detail: `${code}.`, code, ...more }), {
-    status,
-    headers: { "Content-Type": "application/problem+json", ...headers },
-  });
+  new Response(
+    JSON.stringify({ type: `/docs#error-${code}`, title: code, status, detail: `${code}.`, code, ...more }),
+    {
+      status,
+      headers: { "Content-Type": "application/problem+json", ...headers },
+    },
+  );
 
 const json = (body) => new Response(JSON.stringify(body), { headers: { "Content-Type": "application/json" } });
 
@@ -107,7 +110,12 @@ export class Service {
   /** What travels from a device with `jar`. */
   async answer(request, jar) {
     const { pathname } = new URL(request.url);
-    const entry = { at: this.time.now, method: request.method, url: request.url, headers: new Headers(request.headers) };
+    const entry = {
+      at: this.time.now,
+      method: request.method,
+      url: request.url,
+      headers: new Headers(request.headers),
+    };
     const weather = await this.weather({ ...entry, pathname });
     if (weather === "lost") throw new TypeError("Failed to fetch");
     this.log.push(entry);
@@ -175,7 +183,8 @@ export class Service {
   }
 
   #logout(request, jar) {
-    if (request.headers.get("X-CSRFToken") !== this.#csrf(jar.refresh?.sid ?? "nobody")) return problem(403, "csrf_invalid");
+    if (request.headers.get("X-CSRFToken") !== this.#csrf(jar.refresh?.sid ?? "nobody"))
+      return problem(403, "csrf_invalid");
     this.end(jar.refresh?.sid, "logout");
     delete jar.refresh;
     return new Response(null, { status: 204 });
