@@ -6,6 +6,8 @@ mod cli;
 mod commands;
 mod config;
 mod connection;
+mod demo;
+mod doctor;
 mod failure;
 mod listener;
 mod mail;
