@@ -74,6 +74,10 @@ async fn around(State(page): State<Arc<Page>>, request: Request, next: Next) -> 
         Some(asked) if page.origin == format!("http://{asked}") => {
             let mut response = next.run(request).await;
             protect(&mut response, &page.policy());
+            let no_referrer = HeaderValue::from_static("no-referrer");
+            response
+                .headers_mut()
+                .insert(header::REFERRER_POLICY, no_referrer);
             response
         }
         // The service lists the one origin, and keeps cookies for the one host.
@@ -88,7 +92,6 @@ pub(super) fn protect(response: &mut Response, policy: &str) {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
         (
             header::HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",

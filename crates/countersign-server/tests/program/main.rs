@@ -7,7 +7,9 @@
 
 mod chance;
 mod crash;
+mod demo;
 mod django;
+mod doctor;
 mod first_start;
 mod harness;
 mod help;

@@ -42,7 +42,8 @@ export function explain({ account, settings, look, tellProblem }) {
   function readSights() {
     const names = (storage) => Object.keys(storage).length;
     draw(find("sights"), [
-      sight("document.cookie", cookies(document.cookie), "The CSRF token: to be shown in a header, and worth nothing without the session. No refresh token."),
+      sight("document.cookie", cookies(document.cookie), "The CSRF token: to be shown in a header, and worth nothing without the session."),
+      sight("the refresh token", "nothing", "It is in a cookie too, but in one that is HttpOnly: the browser sends it to the service, and shows it to no script."),
       sight("localStorage, sessionStorage", `${names(localStorage) + names(sessionStorage)} entries`, "Anything here could be read by every script, for as long as it lies here."),
     ]);
   }
@@ -121,9 +122,9 @@ export function explain({ account, settings, look, tellProblem }) {
     const by = strangers.includes(origin) ? ", by a stranger" : "";
     return ["tr", isOld ? {} : { class: "is-new" },
       ["td", { class: "wire-time" }, new Date(time).toLocaleTimeString()],
-      ["td", { class: "wire-what" }, ["strong", {}, wordsFor(request) + by], ["code", {}, `${method} ${path}`]],
+      ["td", { class: "wire-what" }, ["strong", {}, wordsFor(request) + by], ["code", {}, `${method} ${path}`], ...(code ? [" ", ["code", { class: "wire-code" }, code]] : [])],
       ["td", { class: "wire-generation" }, moved],
-      ["td", { class: `wire-answer ${status < 400 ? "is-good" : "is-bad"}` }, `${status}${code ? ` ${code}` : ""}`],
+      ["td", { class: `wire-answer ${status < 400 ? "is-good" : "is-bad"}` }, `${status}`],
     ];
   }
 
