@@ -194,7 +194,7 @@ fn attributes(
         }
         ("none", true) | ("lax" | "strict", false) => {}
         (_, true) => {
-            wrong.push("SameSite is not None, so pages of another site get nowhere with it")
+            wrong.push("SameSite is not None, so pages of another site get nowhere with it");
         }
         ("none", false) => wrong.push("SameSite is None, though page and service are one site"),
         (_, false) => wrong.push("SameSite is missing: what then holds depends on the browser"),

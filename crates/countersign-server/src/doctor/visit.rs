@@ -48,7 +48,7 @@ impl Visit<'_> {
         }
         let sent = self.clock.now();
         let first = match self
-            .ask(self.from_page(Question::new("GET", "/users/csrf")))
+            .ask(self.as_the_page(Question::new("GET", "/users/csrf")))
             .await
         {
             Ok(first) => first,
@@ -68,16 +68,14 @@ impl Visit<'_> {
             let keys = self
                 .look_at_service(&first, (sent, came), &mut findings)
                 .await?;
-            match traveller {
-                Some(traveller) => self.travel(traveller, keys, &mut findings).await,
-                None => {
-                    findings.push(Finding::skip(
-                        "journey.login",
-                        "whether X-CSRFToken arrives, only somebody who signs in gets to see: give --username",
-                    ));
-                    Ok(())
-                }
+            if let Some(traveller) = traveller {
+                return self.travel(traveller, keys, &mut findings).await;
             }
+            findings.push(Finding::skip(
+                "journey.login",
+                "whether X-CSRFToken arrives, only somebody who signs in gets to see: give --username",
+            ));
+            Ok(())
         };
         if let Err(failure) = asked.await {
             findings.push(self.gone(&failure));
@@ -130,7 +128,7 @@ impl Visit<'_> {
                 let question = Question::new("OPTIONS", path)
                     .header("access-control-request-method", method)
                     .header("access-control-request-headers", headers.join(","));
-                let answer = self.ask(self.from_page(question)).await?;
+                let answer = self.ask(self.as_the_page(question)).await?;
                 findings.push(cors::preflight(page, check, (method, headers), &answer));
             }
         }
@@ -153,7 +151,7 @@ impl Visit<'_> {
             &self.ask(strange.json(&self.nobody())).await?,
         ));
         if let Some(page) = self.page.as_ref().filter(|_| cors::is_told(first)) {
-            let wrong = self.from_page(Question::new("POST", "/users/login"));
+            let wrong = self.as_the_page(Question::new("POST", "/users/login"));
             findings.push(passage::wrong_login(
                 page,
                 &self.ask(wrong.json(&self.nobody())).await?,
@@ -213,7 +211,7 @@ impl Visit<'_> {
     ) -> Result<(), NoAnswer> {
         let expected = self.expected();
         let body = json!({ "username": traveller.username, "password": traveller.password, "remember": false });
-        let question = self.from_page(Question::new("POST", "/users/login"));
+        let question = self.as_the_page(Question::new("POST", "/users/login"));
         let signed_in = self.ask(question.json(&body)).await?;
         findings.push(journey::login(&signed_in));
         if signed_in.status != 200 {
@@ -238,7 +236,7 @@ impl Visit<'_> {
         let access = body["access_token"].as_str().unwrap_or_default().to_owned();
         let cookie = cookies::value(&signed_in, &expected.refresh_name).unwrap_or_default();
         let question = self
-            .from_page(Question::new("POST", "/users/refresh_token"))
+            .as_the_page(Question::new("POST", "/users/refresh_token"))
             .header("cookie", format!("{}={cookie}", expected.refresh_name))
             .header("x-csrftoken", &csrf);
         let refreshed = self.ask(question).await;
@@ -251,7 +249,7 @@ impl Visit<'_> {
             .and_then(|answer| Some(answer.json()?["access_token"].as_str()?.to_owned()))
             .unwrap_or(access);
         let question = self
-            .from_page(Question::new("POST", "/users/logout"))
+            .as_the_page(Question::new("POST", "/users/logout"))
             .header("authorization", format!("Bearer {access}"))
             .header("x-csrftoken", &csrf);
         findings.push(journey::logout(&self.ask(question).await?));
@@ -267,7 +265,7 @@ impl Visit<'_> {
     }
 
     /// As the page would ask.
-    fn from_page<'q>(&self, question: Question<'q>) -> Question<'q> {
+    fn as_the_page<'q>(&self, question: Question<'q>) -> Question<'q> {
         match &self.page {
             Some(page) => question.header("origin", page.as_str()),
             None => question,
