@@ -211,7 +211,7 @@ const decoded = (part) =>
 function explained(header, claims) {
   const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
   const rows = [
-    ["alg", header.alg, "how it is signed; verified with the service’s public key"],
+    ["alg", header.alg, "how it is signed: anybody can verify it"],
     ["typ", header.typ, "an access token, and nothing else"],
     ["iss", claims.iss, "who issued it"],
     ["sub", claims.sub, "who you are: a number that is never given twice"],
