@@ -33,7 +33,9 @@ const token = () =>
 
 const read = () => outcome(fetch(address("/users/csrf", "read"), { credentials: "include" }));
 
-document.getElementById("claim").addEventListener("click", async () => {
+const button = document.getElementById("claim");
+button.disabled = false;
+button.addEventListener("click", async () => {
   const deeds = [];
   for (const [name, method, path, deed] of [
     ["form", "POST", "/users/logout", form],
