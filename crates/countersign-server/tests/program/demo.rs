@@ -1,15 +1,15 @@
 //! The demo: a service, a page and a stranger, all of which are gone without a trace when it stops.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{
-    JSON, Place, Reply, Service, connect, free_port, login_body, read_reply, request, send,
+    JSON, Place, Reply, Service, SignedIn, connect, free_port, login_body, read_reply, request,
+    send,
 };
-
-use std::io::Write as _;
 
 /// A demo that runs, with its temporary directory inside of a place of its own.
 struct Demo {
@@ -125,6 +125,8 @@ fn strangers_are_refused_and_seen() {
             .refused(403, "origin_denied");
     }
     let login = demo.login_from(&format!("http://localhost:{}", demo.page_port));
+    let ana = SignedIn::from_reply(&login);
+    let refreshed = SignedIn::from_reply(&ana.refresh(demo.port));
     let seen = demo.page("/seen");
     let requests: Vec<Value> = seen.json()["requests"].as_array().unwrap().clone();
     let told: Vec<_> = requests
@@ -146,11 +148,18 @@ fn strangers_are_refused_and_seen() {
         (strangers[1].clone(), 403.into(), "origin_denied".into())
     );
     assert_eq!((&told[2].1, &told[2].2), (&200.into(), &Value::Null));
-    assert_eq!(requests[2]["generation"]["after"], 0);
-    let token = login.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(requests[2]["generation"], json!({ "after": 0 }));
+    assert_eq!(
+        requests[3]["generation"],
+        json!({ "before": 0, "after": 1 })
+    );
+    assert_eq!(requests[3]["cookies"], json!(["refreshtoken"]));
     let secrets = [
-        token,
-        login.cookie("refreshtoken").unwrap(),
+        ana.access,
+        ana.cookie,
+        ana.csrf,
+        refreshed.access,
+        refreshed.cookie,
         demo.password(),
     ];
     for secret in secrets {

@@ -198,7 +198,7 @@ fn what_does_not_arrive_at_the_browser_is_named() {
 #[test]
 fn what_a_proxy_adds_or_changes_is_named() {
     let date = "date: Tue, 24 Nov 2020 10:00:00 GMT\r\nx-was-date: ";
-    for (fault, complaints) in [
+    for (fault, complaints, words) in [
         (
             Fault::Add("Access-Control-Allow-Origin: *"),
             &[
@@ -208,22 +208,38 @@ fn what_a_proxy_adds_or_changes_is_named() {
                 ("cors.preflight_refresh", "fail"),
                 ("cors.preflight_user", "fail"),
             ][..],
+            "2 headers Access-Control-Allow-Origin",
         ),
-        (Fault::Fold, &[("cookies.arrive", "fail")]),
+        (
+            Fault::Fold,
+            &[("cookies.arrive", "fail")],
+            "in one Set-Cookie",
+        ),
         (
             Fault::Add("Set-Cookie: refreshtoken=planted; Path=/users; HttpOnly"),
             &[("cookies.arrive", "fail")],
+            "refreshtoken arrives twice",
         ),
         (
             Fault::Rewrite("HttpOnly; ", ""),
             &[("cookies.refresh", "fail")],
+            "HttpOnly is missing",
         ),
         (
             Fault::Rewrite("Path=/;", "Path=/api;"),
             &[("cookies.refresh", "fail"), ("cookies.csrf", "fail")],
+            "Path is not /",
         ),
-        (Fault::Add("Age: 40"), &[("service.caches", "fail")]),
-        (Fault::Rewrite("date: ", date), &[("service.clock", "fail")]),
+        (
+            Fault::Add("Age: 40"),
+            &[("service.caches", "fail")],
+            "out of a cache",
+        ),
+        (
+            Fault::Rewrite("date: ", date),
+            &[("service.clock", "fail")],
+            "behind ours",
+        ),
         (
             Fault::AnswerOptions("HTTP/1.1 405 Not Allowed\r\nContent-Length: 0\r\n\r\n"),
             &[
@@ -231,10 +247,14 @@ fn what_a_proxy_adds_or_changes_is_named() {
                 ("cors.preflight_refresh", "fail"),
                 ("cors.preflight_user", "fail"),
             ],
+            "pass OPTIONS on",
         ),
     ] {
         let practice = Practice::with(fault);
-        practice.examined().complains_of(complaints);
+        let examined = practice.examined();
+        examined.complains_of(complaints);
+        let first = examined.find(complaints[0].0).to_string();
+        assert!(first.contains(words), "{words} is not in {first}");
     }
 }
 
