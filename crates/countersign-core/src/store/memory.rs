@@ -34,6 +34,8 @@ pub struct MemoryStore {
 struct Tables {
     last_user_id: i64,
     users: BTreeMap<UserId, (User, EncodedPassword)>,
+    /// What the names of those users look like.
+    looks: BTreeMap<UserId, Likeness>,
     sessions: BTreeMap<SessionId, Session>,
     /// Up to when the legacy tokens of a user are refused.
     cut_offs: BTreeMap<UserId, Timestamp>,
@@ -213,10 +215,7 @@ impl Store for MemoryStore {
     async fn create_user(&self, new: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         let mut tables = self.tables();
         let likeness = new.username.likeness();
-        if tables.users.values().any(|(user, _)| {
-            user.username == new.username.as_str()
-                || Likeness::of(&user.username).is_alike(&likeness)
-        }) {
+        if tables.looks.values().any(|look| look.is_alike(&likeness)) {
             return Err(CreateUserError::UsernameTaken);
         }
         tables.last_user_id += 1;
@@ -232,6 +231,7 @@ impl Store for MemoryStore {
             last_login: None,
             date_joined: new.date_joined,
         };
+        tables.looks.insert(user.id, likeness);
         tables
             .users
             .insert(user.id, (user.clone(), new.password.clone()));
@@ -244,7 +244,7 @@ impl Store for MemoryStore {
         Ok(user)
     }
 
-    /// Nobody else makes users here, and their names are looked at when one is made.
+    /// Nobody else makes users here, so all names are known.
     async fn note_names(&self, _: Option<UserId>, _: u32) -> Result<NotedNames, StoreError> {
         Ok(NotedNames {
             next: None,
@@ -339,6 +339,7 @@ impl Store for MemoryStore {
         if tables.users.remove(&id).is_none() {
             return Ok(None);
         }
+        tables.looks.remove(&id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
         tables.leave(trail, &ended);
         drop(tables);
