@@ -2,6 +2,7 @@
 //!
 //! [`cli`] says what may be written, [`commands`] does it, [`config`] knows the settings.
 
+mod breached;
 mod cli;
 mod commands;
 mod config;

@@ -374,9 +374,10 @@ fn auth_answer(error: &AuthError) -> Answer {
             Code::CsrfInvalid,
             "CSRF Failed: the CSRF token is not of this session.",
         ),
-        AuthError::UsernameTaken => {
-            Answer::new(Code::UsernameTaken, "Someone else has this username.")
-        }
+        AuthError::UsernameTaken => Answer::new(
+            Code::UsernameTaken,
+            "Someone else has this username, or one that looks like it. Choose another one.",
+        ),
         AuthError::NoSuchUser => Answer::new(Code::NotFound, "There is no such user."),
         AuthError::NoSuchSession => Answer::new(Code::NotFound, "You have no such session."),
         AuthError::NoSuchKey => Answer::new(Code::NotFound, "There is no such signing key."),

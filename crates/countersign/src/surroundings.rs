@@ -51,13 +51,14 @@ impl Surroundings {
             .unwrap_or_else(RequestId::generate);
         let user_agent = user_agent(headers);
         Self {
-            request_id,
             via_trusted_proxy,
             by_https: settings.tls_ends_here || (via_trusted_proxy && forwarded_by_https(headers)),
             caller: Caller {
                 address,
                 user_agent,
+                request_id: Some(request_id.as_str().to_owned()),
             },
+            request_id,
         }
     }
 

@@ -244,7 +244,9 @@ impl Settings {
             sessions: sessions.limits,
             max_sessions_per_user: sessions.max_per_user,
             keep_ended_sessions: sessions.keep_ended,
-            passwords: raw.password.check_policy(problems),
+            passwords: raw
+                .password
+                .check_policy(&server.public_url.to_string(), problems),
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
             legacy_tokens,

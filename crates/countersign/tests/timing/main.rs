@@ -127,7 +127,11 @@ async fn populate(auth: &Auth) {
             is_staff: false,
             is_superuser: false,
         };
-        users.push(auth.create_user(account).await.unwrap());
+        users.push(
+            auth.create_user(account, EndedBy::CommandLine)
+                .await
+                .unwrap(),
+        );
     }
     auth.set_active(users[1].id, false, EndedBy::CommandLine)
         .await
