@@ -196,6 +196,15 @@ for (const hours of [-1, 1]) {
   });
 }
 
+test("a clock that is set back does not make a token last longer", async () => {
+  const { time, service, device, page } = await worldWithAna();
+  device.clockIsOffBy = -HOUR;
+  await time.pass(10 * MINUTE);
+  assert.equal(await askApi(page), 200);
+  // It was not asked with a token that had expired.
+  assert.equal(service.count("/things"), 1);
+});
+
 test("a laptop that slept for a day knows that its token is old, though its second clock stood still", async () => {
   const { service, device, page } = await worldWithAna();
   device.sleep(24 * HOUR);
