@@ -208,15 +208,6 @@ impl Store for TroubledStore {
         self.inner.note_names(after, limit).await
     }
 
-    async fn note_names(
-        &self,
-        after: Option<UserId>,
-        limit: u32,
-    ) -> Result<NotedNames, StoreError> {
-        self.write().await?;
-        self.inner.note_names(after, limit).await
-    }
-
     async fn update_profile(
         &self,
         id: UserId,
