@@ -16,17 +16,17 @@ use super::passwords;
 
 /// Looks, tells what was found, and fails if anything has to be done.
 pub(super) async fn run(chosen: &Chosen, options: Doctor) -> Result<(), Failure> {
-    let traveller = options
-        .username
-        .as_deref()
-        .map(|name| traveller(name, &options))
-        .transpose()?;
     let mut report = Report::default();
     let settings = settings(chosen, &mut report);
     let service = service(&options, settings.as_ref())?;
+    let traveller = options
+        .username
+        .as_deref()
+        .map(|name| traveller(name, &options, &service))
+        .transpose()?;
     let pages = pages(&options, settings.as_ref(), &service);
     advise(&options, settings.as_ref(), &service, &pages, &mut report);
-    let visit = visit(&options, settings.as_ref(), service, pages.first())?;
+    let visit = visit(&options, settings.as_ref(), service, &pages)?;
     report.findings.extend(visit.run(traveller.as_ref()).await);
     tell(&report, &options, &visit.service);
     match report.count(Outcome::Fail) {
@@ -36,7 +36,13 @@ pub(super) async fn run(chosen: &Chosen, options: Doctor) -> Result<(), Failure>
     }
 }
 
-fn traveller(username: &str, options: &Doctor) -> Result<Traveller, Failure> {
+fn traveller(username: &str, options: &Doctor, service: &Origin) -> Result<Traveller, Failure> {
+    if !service.is_https() && !service.is_loopback() {
+        return Err(Failure::WrongUse(format!(
+            "{service} is plain http, and a password would be read on the way: give its https address, \
+             or leave --username out"
+        )));
+    }
     let password = if options.password_stdin {
         passwords::text_from_standard_input()?
     } else if output::can_ask() {
@@ -131,7 +137,7 @@ fn visit(
     options: &Doctor,
     settings: Option<&Settings>,
     service: Origin,
-    page: Option<&Origin>,
+    pages: &[Origin],
 ) -> Result<Visit<'static>, Failure> {
     let client = Client::new(&service, options.ca.as_deref()).map_err(Failure::Failed)?;
     // A host on a port of its own has no plain http beside it.
@@ -143,9 +149,11 @@ fn visit(
     } else {
         None
     };
+    let page = pages.first();
     Ok(Visit {
         is_crossing: page.is_some_and(|page| is_crossing(page, &service)),
         page: page.cloned(),
+        other_pages: pages.iter().skip(1).cloned().collect(),
         cookies: settings.map(|settings| settings.http.cookies.clone()),
         issuer: settings.map(|settings| settings.auth.tokens.issuer.clone()),
         service,

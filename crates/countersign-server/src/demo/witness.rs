@@ -62,7 +62,12 @@ impl Witness {
         json!({ "requests": seen.requests })
     }
 
+    /// Remembers a request, unless it is one of the many that only look: those would crowd out the rest.
     fn remember(&self, mut request: SeenRequest) {
+        let only_looks = request.method == "GET" && request.code.is_none();
+        if request.deed.is_none() && (only_looks || request.method == "OPTIONS") {
+            return;
+        }
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.so_far += 1;
         request.number = seen.so_far;
@@ -191,29 +196,52 @@ mod tests {
         }
     }
 
+    fn request(method: &str, code: Option<&str>, deed: Option<&str>) -> SeenRequest {
+        SeenRequest {
+            number: 0,
+            time: String::new(),
+            method: method.to_owned(),
+            path: String::new(),
+            deed: deed.map(str::to_owned),
+            origin: None,
+            cookies: Vec::new(),
+            status: 200,
+            code: code.map(str::to_owned),
+            generation: Generations {
+                before: None,
+                after: None,
+            },
+        }
+    }
+
+    fn numbers(witness: &Witness) -> Vec<u64> {
+        let told = witness.told();
+        let requests = told["requests"].as_array().unwrap();
+        requests
+            .iter()
+            .map(|each| each["number"].as_u64().unwrap())
+            .collect()
+    }
+
     #[test]
     fn what_was_long_ago_is_forgotten() {
         let witness = Witness::default();
         for _ in 0..=REMEMBERED {
-            witness.remember(SeenRequest {
-                number: 0,
-                time: String::new(),
-                method: String::new(),
-                path: String::new(),
-                deed: None,
-                origin: None,
-                cookies: Vec::new(),
-                status: 200,
-                code: None,
-                generation: Generations {
-                    before: None,
-                    after: None,
-                },
-            });
+            witness.remember(request("POST", None, None));
         }
-        let told = witness.told();
-        let requests = told["requests"].as_array().unwrap();
-        assert_eq!(requests.len(), REMEMBERED);
-        assert_eq!(requests[0]["number"], 2);
+        let numbers = numbers(&witness);
+        assert_eq!((numbers.len(), numbers[0]), (REMEMBERED, 2));
+    }
+
+    #[test]
+    fn whoever_only_looks_is_not_remembered_but_for_strangers_and_refusals() {
+        let witness = Witness::default();
+        witness.remember(request("GET", None, None));
+        witness.remember(request("OPTIONS", None, None));
+        assert!(numbers(&witness).is_empty());
+        witness.remember(request("GET", Some("session_ended"), None));
+        witness.remember(request("GET", None, Some("read")));
+        witness.remember(request("OPTIONS", Some("origin_denied"), Some("token")));
+        assert_eq!(numbers(&witness), [1, 2, 3]);
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn is_told(answer: &Answer) -> bool {
     answer.header(ALLOW_ORIGIN).is_some()
 }
 
-fn allowed_origin(page: &Origin, answer: &Answer) -> Finding {
+/// Whether it is this page that may read, and no other.
+pub(super) fn allowed_origin(page: &Origin, answer: &Answer) -> Finding {
     const CHECK: &str = "cors.listed_origin";
     let values: Vec<_> = answer.all(ALLOW_ORIGIN).collect();
     match values.as_slice() {

@@ -18,7 +18,9 @@ pub(crate) struct Visit<'a> {
     pub(crate) service: Origin,
     /// A page that is to be listed.
     pub(crate) page: Option<Origin>,
-    /// Whether that is on another site.
+    /// Further ones.
+    pub(crate) other_pages: Vec<Origin>,
+    /// Whether the first is on another site.
     pub(crate) is_crossing: bool,
     /// The settings in force, if they are known here.
     pub(crate) cookies: Option<CookieSettings>,
@@ -100,6 +102,10 @@ impl Visit<'_> {
                 "cors.listed_origin",
                 "no page is named: give --page, or list one in cors.origins",
             )),
+        }
+        for page in &self.other_pages {
+            let question = Question::new("GET", "/users/csrf").header("origin", page.as_str());
+            findings.push(cors::allowed_origin(page, &self.ask(question).await?));
         }
         findings.push(cors::for_unlisted(&unlisted, &to_unlisted));
         findings.push(cors::vary(&[first, &to_unlisted, &to_nobody]));

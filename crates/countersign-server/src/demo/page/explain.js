@@ -229,8 +229,8 @@ const sight = (what, value, meaning) => ["div", {}, ["dt", {}, what], ["dd", {},
 
 const cookies = (text) => text.replaceAll(/=([^;]{6})[^;]+/g, "=$1…") || "nothing";
 
-/** Looking at sessions and the user goes on all the time: that would hide the rest. */
-const isOfNote = ({ method, path, status }) => method !== "OPTIONS" && (status >= 400 || (method !== "GET" && path !== "/users/user"));
+/** A stranger's reading and asking is told beside its deed. */
+const isOfNote = ({ method, status }) => method !== "OPTIONS" && (method !== "GET" || status >= 400);
 
 function wordsFor({ method, path, status, code }) {
   if (code === "refresh_missing") return "Nobody was signed in yet";

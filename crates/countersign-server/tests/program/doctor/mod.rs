@@ -301,6 +301,40 @@ fn nobody_there_is_said_in_one_line() {
 }
 
 #[test]
+fn a_password_is_not_sent_in_the_clear() {
+    let place = Place::new();
+    let words = [
+        "doctor",
+        "--url",
+        "http://auth.example.test",
+        "--username",
+        "ana",
+        "--password-stdin",
+    ];
+    let said = place.run_with_input(&words, PASSWORD);
+    assert_eq!(
+        (said.status, said.stdout.as_str()),
+        (Some(2), ""),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("https"), "{said:?}");
+}
+
+#[test]
+fn every_listed_page_is_looked_at() {
+    let practice = Practice::set_up(
+        Fault::Rewrite(
+            "allow-origin: http://localhost:4000",
+            "allow-origin: http://localhost:3000",
+        ),
+        "cors.origins = [\"http://localhost:3000\", \"http://localhost:4000\"]",
+    );
+    practice
+        .examined()
+        .complains_of(&[("cors.listed_origin", "fail")]);
+}
+
+#[test]
 fn people_are_told_in_lines() {
     let practice = Practice::with(Fault::LoseOfAnswer("vary"));
     let said = practice.place.run(&["doctor"]);
