@@ -87,6 +87,20 @@ pub enum Event<'a> {
     ProfileChanged { user: UserId },
     /// A user's password was set.
     PasswordSet { user: UserId },
+    /// Somebody asked for a letter to reset a password. Whether anybody has the address is not known then.
+    PasswordResetAsked,
+    /// A user's password was reset through a letter.
+    PasswordReset { user: UserId },
+    /// A mailed token was refused.
+    MailedTokenRefused { reason: &'static str },
+    /// Somebody registered, and has yet to prove the address.
+    RegistrationAsked,
+    /// A user asked for another address, which is yet to be proven.
+    EmailChangeAsked { user: UserId },
+    /// A user proved the address of the account.
+    EmailVerified { user: UserId },
+    /// A user's address became another.
+    EmailChanged { user: UserId },
     /// A user's change of their own password was refused: the one in force was not the one typed.
     PasswordChangeRefused { user: UserId },
     /// A user was activated or deactivated.
@@ -119,6 +133,14 @@ pub enum Event<'a> {
         kind: &'static str,
         reason: &'a str,
     },
+    /// A mail was not sent: what it is about is over.
+    MailDropped { id: MailId, kind: &'static str },
+    /// A wish for letters led to so many.
+    MailAnswered {
+        id: MailId,
+        kind: &'static str,
+        letters: usize,
+    },
     /// A mail was not delivered, and will not be.
     MailGivenUp {
         id: MailId,
@@ -149,12 +171,21 @@ impl Event<'_> {
             Self::RolesSet { .. } => "roles_set",
             Self::UserDeleted { .. } => "user_deleted",
             Self::PasswordChangeRefused { .. } => "password_change_refused",
+            Self::PasswordResetAsked => "password_reset_asked",
+            Self::PasswordReset { .. } => "password_reset",
+            Self::MailedTokenRefused { .. } => "mailed_token_refused",
+            Self::RegistrationAsked => "registration_asked",
+            Self::EmailChangeAsked { .. } => "email_change_asked",
+            Self::EmailVerified { .. } => "email_verified",
+            Self::EmailChanged { .. } => "email_changed",
             Self::Throttled { .. } => "throttled",
             Self::PowersLeftOut { .. } => "powers_left_out",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
             Self::SessionsSwept { .. } => "sessions_swept",
             Self::MailDelivered { .. } => "mail_delivered",
             Self::MailPostponed { .. } => "mail_postponed",
+            Self::MailDropped { .. } => "mail_dropped",
+            Self::MailAnswered { .. } => "mail_answered",
             Self::MailGivenUp { .. } => "mail_given_up",
         }
     }
@@ -188,6 +219,10 @@ impl Event<'_> {
             | Self::UserCreated { user }
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::UserDeleted { user } => info!(event, %user),
             Self::ActiveSet { user, active } => info!(event, %user, active),
             Self::RolesSet {
@@ -198,12 +233,16 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
+            Self::PasswordResetAsked | Self::RegistrationAsked => info!(event),
+            Self::MailedTokenRefused { reason } => info!(event, reason),
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
             Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
+            Self::MailDropped { id, kind } => info!(event, mail = %id, kind),
+            Self::MailAnswered { id, kind, letters } => info!(event, mail = %id, kind, letters),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
     }

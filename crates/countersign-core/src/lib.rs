@@ -21,6 +21,7 @@ pub mod error;
 pub mod keys;
 mod known;
 pub mod mail;
+pub mod mailed_token;
 pub mod password;
 pub mod refresh_token;
 pub mod rotation;

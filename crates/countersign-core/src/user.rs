@@ -36,6 +36,8 @@ pub struct User {
     pub username: String,
     /// The e-mail address; may be empty.
     pub email: String,
+    /// Whether the user has proven to read what is mailed there.
+    pub email_verified: bool,
     /// The given name; may be empty.
     pub first_name: String,
     /// The family name; may be empty.
@@ -95,6 +97,11 @@ impl Username {
     /// The form in which a typed name is looked up.
     pub fn normalise(text: &str) -> String {
         text.nfkc().collect()
+    }
+
+    /// The form in which two names are compared, of one that is normalised: in lower case.
+    pub fn fold(username: &str) -> String {
+        username.to_lowercase()
     }
 
     /// The name itself.
@@ -220,6 +227,10 @@ pub struct NewUser {
     pub username: Username,
     /// The e-mail address; may be empty.
     pub email: Email,
+    /// The given name; may be empty.
+    pub first_name: PersonName,
+    /// The family name; may be empty.
+    pub last_name: PersonName,
     /// The stored password.
     pub password: EncodedPassword,
     /// Whether the user may enter the admin site.

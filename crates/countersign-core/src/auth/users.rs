@@ -3,11 +3,11 @@
 use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::Event;
 use crate::error::{AuthError, StoreError};
-use crate::mail::{Mail, Message};
+use crate::mail::{Mail, Message, masked};
 use crate::password::{EncodedPassword, Password, PasswordOwner};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
-use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
+use crate::user::{Email, NewUser, PersonName, ProfileChange, User, UserId, Username};
 
 /// An account to make.
 #[derive(Debug)]
@@ -43,19 +43,23 @@ impl Auth {
         let new = NewUser {
             username: account.username,
             email: account.email,
+            first_name: PersonName::default(),
+            last_name: PersonName::default(),
             password,
             is_staff: account.is_staff,
             is_superuser: account.is_superuser,
             date_joined: self.clock.now(),
         };
-        let user = self
-            .store
-            .create_user(&new)
-            .await
-            .map_err(|error| match error {
-                CreateUserError::UsernameTaken => AuthError::UsernameTaken,
-                CreateUserError::Store(error) => AuthError::Store(error),
-            })?;
+        self.make(&new).await
+    }
+
+    /// Makes a user in the store.
+    pub(super) async fn make(&self, new: &NewUser) -> Result<User, AuthError> {
+        let made = self.store.create_user(new).await;
+        let user = made.map_err(|error| match error {
+            CreateUserError::UsernameTaken => AuthError::UsernameTaken,
+            CreateUserError::Store(error) => AuthError::Store(error),
+        })?;
         Event::UserCreated { user: user.id }.tell();
         Ok(user)
     }
@@ -174,6 +178,29 @@ impl Auth {
         Ok(changed)
     }
 
+    /// Gives a user another address, which is not proven; the one before is told of it.
+    ///
+    /// # Errors
+    /// [`AuthError::NoSuchUser`], or the store's.
+    pub async fn set_email(
+        &self,
+        user: &User,
+        email: Email,
+        by: EndedBy,
+    ) -> Result<User, AuthError> {
+        let message = Message::EmailChanged {
+            to: masked(email.as_str()),
+        };
+        let is_another = user.email != email.as_str();
+        let mail = is_another.then(|| self.mail_to(user, message)).flatten();
+        let kind = AccountChangeKind::Email(email);
+        let changed = self.change(user.id, kind, by, mail).await?;
+        if is_another {
+            Event::EmailChanged { user: user.id }.tell();
+        }
+        Ok(changed)
+    }
+
     /// Deletes a user and ends every session of the user.
     ///
     /// # Errors
@@ -213,7 +240,7 @@ impl Auth {
         Ok(changed.user)
     }
 
-    async fn new_password(
+    pub(super) async fn new_password(
         &self,
         password: Password,
         owner: PasswordOwner<'_>,

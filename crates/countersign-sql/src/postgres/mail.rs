@@ -24,7 +24,7 @@ pub(super) async fn queue(link: &Link, mail: Option<&Mail>) -> Result<(), Failur
             (&mail.id.0, Type::UUID),
             (&mail.recipient, Type::TEXT),
             (&mail.username, Type::TEXT),
-            (&words::write_message(mail.message), Type::TEXT),
+            (&words::write_message(&mail.message), Type::TEXT),
             (&mail.queued_at.as_millisecond(), Type::INT8),
         ],
     )
@@ -40,7 +40,7 @@ pub(super) async fn claim(
     let sql = concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, due_at AS was_due_at FROM countersign_outbox
-             WHERE due_at <= $1 AND message LIKE ",
+             WHERE due_at <= $1 AND ",
         readable_messages!(),
         "
              ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED),

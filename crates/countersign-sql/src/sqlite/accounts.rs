@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{datetime, mail, rows, sessions, users};
+use super::{datetime, mail, mailed_tokens, rows, sessions, users};
 use crate::words;
 
 /// Opens a session, if the account still is as it was when the password was checked.
@@ -95,6 +95,16 @@ pub(super) fn change_account(
                 .execute(params![is_staff, is_superuser, user.id.0])?;
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
+        AccountChangeKind::Email(email) => {
+            let is_another = user.email != email.as_str();
+            if is_another
+                && !users::write_email(transition.connection, sql, user.id, email.as_str())?
+            {
+                return Err(Failure::unavailable(words::EMAIL_USED));
+            }
+            user.email_verified &= !is_another;
+            email.as_str().clone_into(&mut user.email);
+        }
     }
     let ended = match reason {
         Some(reason) => {
@@ -138,6 +148,7 @@ pub(super) fn delete(
     if statement.execute([id.0])? == 0 {
         return Ok(None);
     }
+    mailed_tokens::forget(transition.connection, id)?;
     let end = ending.because(EndReason::UserDeleted);
     let ended = sessions::end_all(transition, id, None, end)?;
     transition.tell(Change::UserChanged(id))?;

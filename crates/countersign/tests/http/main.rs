@@ -27,6 +27,7 @@ mod proxies;
 mod races;
 mod recipe_defects;
 mod refresh;
+mod reset_password;
 mod revocations;
 mod sessions;
 mod signing_keys;
