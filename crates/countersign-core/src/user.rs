@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 
+pub use crate::likeness::Likeness;
 use crate::password::EncodedPassword;
 use crate::validation::{FieldError, ValidationError};
 
@@ -99,14 +100,14 @@ impl Username {
         text.nfkc().collect()
     }
 
-    /// The form in which two names are compared, of one that is normalised: in lower case.
-    pub fn fold(username: &str) -> String {
-        username.to_lowercase()
-    }
-
     /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What it looks like: no two users are made whose names are alike.
+    pub fn likeness(&self) -> Likeness {
+        Likeness::of(&self.0)
     }
 }
 

@@ -6,6 +6,7 @@ use countersign_core::mail::Message;
 use countersign_core::mailed_token::MailedTokenId;
 use countersign_core::session::EndedBy;
 use countersign_core::user::UserId;
+use serde_json::{Map, Value};
 
 /// `user:5`, `command_line` or `service`.
 pub(crate) fn write_ended_by(by: EndedBy) -> String {
@@ -95,6 +96,25 @@ pub(crate) fn read_message(text: &str) -> Option<Message> {
 /// Why somebody is not given an address.
 pub(crate) const EMAIL_USED: &str =
     "another user has this e-mail address, and the table lets no two have the same";
+/// An object in JSON.
+pub(crate) fn write_details(details: &Map<String, Value>) -> String {
+    serde_json::to_string(details).expect("an object of values is written as it is")
+}
+
+pub(crate) fn read_details(text: &str) -> Option<Map<String, Value>> {
+    serde_json::from_str(text).ok()
+}
+
+/// The conditions that apply, for a statement's WHERE.
+pub(crate) fn all_of<const N: usize>(conditions: [(bool, &'static str); N]) -> String {
+    let applying = conditions.into_iter().filter(|(applies, _)| *applies);
+    let applying: Vec<_> = applying.map(|(_, condition)| condition).collect();
+    if applying.is_empty() {
+        "true".to_owned()
+    } else {
+        applying.join(" AND ")
+    }
+}
 
 /// Short enough to be added to any time there is.
 pub(crate) fn milliseconds(duration: Duration) -> i64 {

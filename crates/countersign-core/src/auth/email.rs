@@ -1,15 +1,14 @@
 //! E-mail addresses: proven by a letter, and changed by one.
 
-use std::net::IpAddr;
-
 use super::attempt::Attempt;
 use super::mailed_tokens::ATTEMPTS;
 use super::{Auth, CurrentUser};
-use crate::audit::Event;
+use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::{Message, masked};
 use crate::mailed_token::{MailedPurpose, MailedToken, StoredToken};
 use crate::password::Password;
+use crate::session::EndedBy;
 use crate::store::{EmailOutcome, EmailProof, IssueToken};
 use crate::throttle::LocalAction;
 use crate::user::{Credentials, Email};
@@ -30,12 +29,9 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Throttled`], or the store's.
-    pub async fn ask_verification(
-        &self,
-        email: &Email,
-        address: Option<IpAddr>,
-    ) -> Result<(), AuthError> {
-        self.ask_for_letters(email, Message::VerificationAsked, address)
+    pub async fn ask_verification(&self, email: &Email, caller: &Caller) -> Result<(), AuthError> {
+        let trail = Trail::of(caller);
+        self.ask_for_letters(email, Message::VerificationAsked, &trail)
             .await
     }
 
@@ -50,6 +46,7 @@ impl Auth {
         &self,
         current: &CurrentUser,
         change: ChangeEmail,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
         let (user, email) = (current.user(), &change.email);
         let refuse = |code, detail: &'static str| {
@@ -64,7 +61,7 @@ impl Auth {
         }
         self.count(Attempt::ChangeEmail(user.id)).await?;
         let proven = self
-            .prove_password(current, &change.current_password)
+            .prove_password(current, &change.current_password, caller)
             .await?;
         let account = Credentials {
             user: user.clone(),
@@ -74,15 +71,18 @@ impl Auth {
         let token = self.new_token(MailedPurpose::ChangeEmail, &account, address);
         let message = Message::ChangeEmail { token: token.id };
         let mail = self.mail_to_address(email, &user.username, message);
+        let event = Event::EmailChangeAsked { user: user.id };
+        let by = Some(EndedBy::User(user.id));
         let issue = IssueToken {
             token,
             session: current.session(),
             mail: self.unless_flooded(email, mail).await?,
+            trail: Trail::of(caller).with(&event, self.clock.now(), by),
         };
         if !self.store.issue_token(&issue).await? {
             return Err(self.ended_meanwhile(current.session()).await?);
         }
-        Event::EmailChangeAsked { user: user.id }.tell();
+        event.tell();
         Ok(())
     }
 
@@ -92,30 +92,25 @@ impl Auth {
     /// # Errors
     /// [`AuthError::MailedTokenInvalid`], [`AuthError::MailedTokenExpired`],
     /// [`AuthError::UsernameTaken`], [`AuthError::EmailTaken`], [`AuthError::Throttled`], or the store's.
-    pub async fn verify_email(
-        &self,
-        token: &str,
-        address: Option<IpAddr>,
-    ) -> Result<(), AuthError> {
-        self.admit(LocalAction::MailedToken, address)?;
+    pub async fn verify_email(&self, token: &str, caller: &Caller) -> Result<(), AuthError> {
+        self.admit(LocalAction::MailedToken, caller.address)?;
         for _ in 0..ATTEMPTS {
             let (token, account) = match self.shown_token(token).await? {
                 StoredToken::OfRegistration(registration) => {
-                    return self.complete_registration(&registration).await;
+                    return self.complete_registration(&registration, caller).await;
                 }
                 StoredToken::OfUser(token, account) => (token, account),
             };
             if token.purpose == MailedPurpose::ResetPassword {
                 break;
             }
-            let proof = self.proof(&token, &account);
+            let events = proven_by(&token);
+            let proof = self.proof(&token, &account, &events, caller);
             match self.store.verify_email(&proof).await? {
                 EmailOutcome::Proven => {
-                    let user = account.user.id;
-                    if token.purpose == MailedPurpose::ChangeEmail {
-                        Event::EmailChanged { user }.tell();
+                    for event in &events {
+                        event.tell();
                     }
-                    Event::EmailVerified { user }.tell();
                     return Ok(());
                 }
                 EmailOutcome::Taken => return Err(AuthError::EmailTaken),
@@ -126,7 +121,13 @@ impl Auth {
         Err(AuthError::MailedTokenInvalid)
     }
 
-    fn proof(&self, token: &MailedToken, account: &Credentials) -> EmailProof {
+    fn proof(
+        &self,
+        token: &MailedToken,
+        account: &Credentials,
+        events: &[Event<'_>],
+        caller: &Caller,
+    ) -> EmailProof {
         let user = &account.user;
         let mail = (token.purpose == MailedPurpose::ChangeEmail)
             .then(|| {
@@ -134,14 +135,30 @@ impl Auth {
                 self.mail_to(user, Message::EmailChanged { to })
             })
             .flatten();
+        let (now, by) = (self.clock.now(), Some(EndedBy::User(user.id)));
+        let trail = Trail::of(caller);
         EmailProof {
             token: token.id,
             user: user.id,
             before: account.password.clone(),
             from: user.email.clone(),
             to: token.email.clone(),
-            at: self.clock.now(),
+            at: now,
             mail,
+            trail: events
+                .iter()
+                .fold(trail, |trail, event| trail.with(event, now, by)),
         }
+    }
+}
+
+/// What happens when a token is taken that proves an address.
+fn proven_by(token: &MailedToken) -> Vec<Event<'static>> {
+    let user = token.user;
+    let verified = Event::EmailVerified { user };
+    if token.purpose == MailedPurpose::ChangeEmail {
+        vec![Event::EmailChanged { user }, verified]
+    } else {
+        vec![verified]
     }
 }

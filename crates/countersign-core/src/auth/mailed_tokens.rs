@@ -1,10 +1,8 @@
 //! What letters with links have in common: how they are asked for, written, and shown again.
 
-use std::net::IpAddr;
-
 use super::Auth;
 use super::attempt::Attempt;
-use crate::audit::Event;
+use crate::audit::{Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::{Mail, MailAnswer, MailId, Message};
 use crate::mailed_token::{
@@ -40,14 +38,16 @@ impl Auth {
         &self,
         email: &Email,
         message: Message,
-        address: Option<IpAddr>,
+        trail: &Trail,
     ) -> Result<(), AuthError> {
-        self.count(Attempt::AskForLetters(address)).await?;
+        self.count(Attempt::AskForLetters(trail.caller.address))
+            .await?;
         let mail = self.mail_to_address(email, "", message);
         match self.unless_flooded(email, mail).await? {
-            Some(mail) => Ok(self.store.queue_mail(&mail).await?),
-            None => Ok(()),
+            Some(mail) => self.store.queue_mail(&mail, trail).await?,
+            None => self.store.record_audit(&trail.entries).await?,
         }
+        Ok(())
     }
 
     /// A letter to an address, if mail is sent at all.

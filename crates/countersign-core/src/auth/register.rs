@@ -4,19 +4,20 @@
 //! goes to the address. What the answer says, and when, is the same whoever has the address already; only
 //! the letter says so, to its owner.
 
-use std::net::IpAddr;
-
 use super::Auth;
 use super::attempt::Attempt;
-use crate::audit::Event;
-use crate::error::AuthError;
+use crate::audit::{Actor, Caller, Event, Trail};
+use crate::error::{AuthError, StoreError};
 use crate::mail::Message;
 use crate::mailed_token::{MailedTokenId, Registration};
 use crate::password::{Password, PasswordOwner};
-use crate::session::saturating_add;
+use crate::session::{EndedBy, saturating_add};
 use crate::store::{Register, RegisterOutcome, RegistrationOutcome};
 use crate::user::{Email, NewUser, PersonName, User, Username};
 use crate::validation::FieldError;
+
+/// How often what needs a name is tried that the names of others were in the way of.
+const ATTEMPTS: usize = 3;
 
 /// What somebody who registers gives.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Auth {
     pub async fn register(
         &self,
         new: NewRegistration,
-        address: Option<IpAddr>,
+        caller: &Caller,
     ) -> Result<Registered, AuthError> {
         let settings = self.settings.registration;
         if !settings.enabled {
@@ -67,10 +68,12 @@ impl Auth {
         let owner = PasswordOwner {
             username: username.as_str(),
             email: new.email.as_str(),
+            first_name: new.first_name.as_str(),
+            last_name: new.last_name.as_str(),
             privileged: false,
         };
-        self.settings.passwords.check(&new.password, owner)?;
-        self.count(Attempt::Register(address)).await?;
+        self.check_new_password(&new.password, owner).await?;
+        self.count(Attempt::Register(caller.address)).await?;
         let password = self.passwords.hash(new.password).await?;
         let now = self.clock.now();
         if !settings.verify_email {
@@ -84,7 +87,11 @@ impl Auth {
                 is_superuser: false,
                 date_joined: now,
             };
-            return Ok(Registered::Made(self.make(&user).await?));
+            let by = Actor {
+                by: EndedBy::Service,
+                caller: caller.clone(),
+            };
+            return Ok(Registered::Made(self.make(&user, &by).await?));
         }
         let id = MailedTokenId::new(now, &*self.randomness);
         let registration = Registration {
@@ -100,35 +107,52 @@ impl Auth {
         let message = Message::Register { registration: id };
         let mail = self.mail_to_address(&new.email, username.as_str(), message);
         let mail = self.unless_flooded(&new.email, mail).await?;
-        let register = Register { registration, mail };
-        match self.store.register(&register).await? {
-            RegisterOutcome::Pending => {
-                Event::RegistrationAsked.tell();
-                let email = new.email;
-                Ok(Registered::Pending { username, email })
+        let event = Event::RegistrationAsked;
+        let register = Register {
+            registration,
+            mail,
+            trail: Trail::of(caller).with(&event, now, None),
+        };
+        for _ in 0..ATTEMPTS {
+            match self.store.register(&register).await? {
+                RegisterOutcome::Pending => {
+                    event.tell();
+                    let email = new.email;
+                    return Ok(Registered::Pending { username, email });
+                }
+                RegisterOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
+                RegisterOutcome::NameIsNotTheAddress => return Err(name_is_not_the_address()),
+                RegisterOutcome::NamesUnknown => self.note_new_names().await?,
             }
-            RegisterOutcome::UsernameTaken => Err(AuthError::UsernameTaken),
-            RegisterOutcome::NameIsNotTheAddress => Err(name_is_not_the_address()),
         }
+        Err(names_unknown())
     }
 
     /// Makes the user of a registration whose token was shown.
     pub(super) async fn complete_registration(
         &self,
         registration: &Registration,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
         let now = self.clock.now();
-        let completed = self.store.complete_registration(registration.id, now);
-        match completed.await? {
-            RegistrationOutcome::Made(user) => {
-                Event::UserCreated { user: user.id }.tell();
-                Event::EmailVerified { user: user.id }.tell();
-                Ok(())
+        let trail = Trail::of_registrant(caller, now);
+        for _ in 0..ATTEMPTS {
+            let completed = self
+                .store
+                .complete_registration(registration.id, now, &trail);
+            match completed.await? {
+                RegistrationOutcome::Made(user) => {
+                    Event::UserCreated { user: user.id }.tell();
+                    Event::EmailVerified { user: user.id }.tell();
+                    return Ok(());
+                }
+                RegistrationOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
+                RegistrationOutcome::EmailTaken => return Err(AuthError::EmailTaken),
+                RegistrationOutcome::Dead => return Err(AuthError::MailedTokenInvalid),
+                RegistrationOutcome::NamesUnknown => self.note_new_names().await?,
             }
-            RegistrationOutcome::UsernameTaken => Err(AuthError::UsernameTaken),
-            RegistrationOutcome::EmailTaken => Err(AuthError::EmailTaken),
-            RegistrationOutcome::Dead => Err(AuthError::MailedTokenInvalid),
         }
+        Err(names_unknown())
     }
 }
 
@@ -149,6 +173,11 @@ fn registered_name(new: &NewRegistration, is_to_be_proven: bool) -> Result<Usern
         return Err(invalid("username", "not_your_address", detail));
     }
     Ok(username.clone())
+}
+
+fn names_unknown() -> AuthError {
+    let why = "users are being made faster than their names can be looked at";
+    StoreError::Unavailable(why.to_owned()).into()
 }
 
 fn name_is_not_the_address() -> AuthError {

@@ -1,10 +1,8 @@
 //! A new password for somebody who has lost the old one, by a letter to the address of the account.
 
-use std::net::IpAddr;
-
 use super::mailed_tokens::ATTEMPTS;
 use super::{Auth, tell_ended};
-use crate::audit::Event;
+use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::Message;
 use crate::mailed_token::{MailedPurpose, MailedToken, StoredToken};
@@ -23,11 +21,13 @@ impl Auth {
     pub async fn ask_password_reset(
         &self,
         email: &Email,
-        address: Option<IpAddr>,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
-        self.ask_for_letters(email, Message::ResetAsked, address)
+        let event = Event::PasswordResetAsked;
+        let trail = Trail::of(caller).with(&event, self.clock.now(), None);
+        self.ask_for_letters(email, Message::ResetAsked, &trail)
             .await?;
-        Event::PasswordResetAsked.tell();
+        event.tell();
         Ok(())
     }
 
@@ -42,9 +42,9 @@ impl Auth {
         &self,
         token: &str,
         new: Password,
-        address: Option<IpAddr>,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
-        self.admit(LocalAction::MailedToken, address)?;
+        self.admit(LocalAction::MailedToken, caller.address)?;
         let mut hashed = None;
         for _ in 0..ATTEMPTS {
             let (stored, account) = self.shown_reset_token(token).await?;
@@ -52,27 +52,30 @@ impl Auth {
                 Some(encoded) => encoded,
                 None => {
                     let owner = PasswordOwner::of(&account.user);
-                    let checked = self.settings.passwords.check(&new, owner);
-                    checked.map_err(|refusal| refusal.about("new_password"))?;
-                    self.passwords.hash(new.clone()).await?
+                    self.new_password(new.clone(), owner)
+                        .await
+                        .map_err(|error| match error {
+                            AuthError::Validation(refusal) => refusal.about("new_password").into(),
+                            other => other,
+                        })?
                 }
             };
             let user = &account.user;
+            let (now, by) = (self.clock.now(), EndedBy::User(user.id));
+            let event = Event::PasswordReset { user: user.id };
             let reset = PasswordReset {
                 token: stored.id,
                 user: user.id,
                 before: account.password,
                 email: user.email.clone(),
                 new: encoded,
-                ending: EndedAt {
-                    at: self.clock.now(),
-                    by: EndedBy::User(user.id),
-                },
+                ending: EndedAt { at: now, by },
                 mail: self.mail_to(user, Message::PasswordReset),
+                trail: Trail::of(caller).with(&event, now, Some(by)),
             };
             match self.store.reset_password(&reset).await? {
                 ResetOutcome::Reset(ended) => {
-                    Event::PasswordReset { user: user.id }.tell();
+                    event.tell();
                     tell_ended(&ended);
                     return Ok(());
                 }

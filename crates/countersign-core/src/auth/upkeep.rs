@@ -8,10 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Auth;
+use super::users::NAMES_AT_ONCE;
 use crate::audit::Event;
 use crate::error::AuthError;
 use crate::session::{SessionId, saturating_add};
 use crate::store::SessionSweep;
+use crate::user::UserId;
 
 /// How often upkeep is done.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -27,6 +29,11 @@ const BATCHES: u32 = 100;
 
 /// How long it is known that a mailed token has expired, so that whoever follows its link is told.
 const EXPIRED_TOKENS_KEPT: Duration = Duration::from_hours(7 * 24);
+/// Batches of users' names in one round: a million users are looked through in three hours.
+const NAME_BATCHES: u32 = 5;
+
+/// The number that no user has a lower one than.
+const BEFORE_ALL: UserId = UserId(i64::MIN);
 
 /// How far the clock may differ from what has passed since the last round.
 const JUMP: Duration = Duration::from_mins(1);
@@ -76,7 +83,7 @@ impl Auth {
     }
 
     /// Does one round of upkeep, if it is this process's turn: moves the signing keys on as their
-    /// schedule says, ends sessions whose limit has passed, removes those that ended long ago and the
+    /// schedule says, notes the names of users whom others have made or renamed, ends sessions whose limit has passed, removes those that ended long ago and the
     /// counters of attempts that are forgotten.
     ///
     /// # Errors
@@ -89,6 +96,7 @@ impl Auth {
             return Ok(UpkeepReport::default());
         }
         self.move_keys().await?;
+        self.note_names().await?;
         if !self.is_believable(now) {
             return Ok(UpkeepReport {
                 had_the_turn: true,
@@ -162,6 +170,26 @@ impl Auth {
             }
         }
         Ok(report)
+    }
+
+    /// Notes the names of new users, and goes on looking at all of them, for those that have been renamed.
+    async fn note_names(&self) -> Result<(), AuthError> {
+        self.note_new_names().await?;
+        let mut after = self.named_to();
+        for _ in 0..NAME_BATCHES {
+            let step = self.store.note_names(Some(after), NAMES_AT_ONCE).await?;
+            after = step.next.unwrap_or(BEFORE_ALL);
+            *self.named_to.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
+            if step.next.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn named_to(&self) -> UserId {
+        let named_to = self.named_to.lock().unwrap_or_else(PoisonError::into_inner);
+        named_to.unwrap_or(BEFORE_ALL)
     }
 
     /// Removes the counters of attempts that say nothing any more.

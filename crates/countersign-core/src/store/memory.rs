@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use super::{
     AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EmailOutcome,
-    EmailProof, EndedAt, IssueToken, OpenOutcome, OpenSession, PasswordChange, PasswordOutcome,
-    PasswordReset, Powers, Register, RegisterOutcome, RegistrationOutcome, ResetOutcome, Rotation,
-    SealedSigningKey, SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome,
-    UserQuery, Watcher, Watchers,
+    EmailProof, EndedAt, IssueToken, NotedNames, OpenOutcome, OpenSession, PasswordChange,
+    PasswordOutcome, PasswordReset, Powers, Register, RegisterOutcome, RegistrationOutcome,
+    ResetOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store, Swept, TakeOver,
+    TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
+use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
 use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome};
 use crate::mailed_token::{
@@ -24,7 +25,7 @@ use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, Sess
 use crate::throttle::{
     self, AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey,
 };
-use crate::user::{Credentials, Email, NewUser, ProfileChange, User, UserId, Username};
+use crate::user::{Credentials, Email, Likeness, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
 #[derive(Debug, Default)]
@@ -46,6 +47,9 @@ struct Tables {
     outbox: BTreeMap<MailId, Queued>,
     mailed_tokens: BTreeMap<MailedTokenId, MailedToken>,
     registrations: BTreeMap<MailedTokenId, Registration>,
+    /// The audit log, in the order in which it was written.
+    audit: BTreeMap<i64, AuditEntry>,
+    last_audit_number: i64,
 }
 
 #[derive(Debug)]
@@ -69,6 +73,19 @@ impl MemoryStore {
 }
 
 impl Tables {
+    fn record(&mut self, entries: impl IntoIterator<Item = AuditEntry>) {
+        for entry in entries {
+            self.last_audit_number += 1;
+            self.audit.insert(self.last_audit_number, entry);
+        }
+    }
+
+    /// Leaves what a transition leaves that ended these sessions.
+    fn leave(&mut self, trail: &Trail, ended: &[EndedSession]) {
+        self.record(trail.entries.iter().cloned());
+        self.record(ended.iter().map(|ended| trail.of_end(ended)));
+    }
+
     fn end(&mut self, id: SessionId, end: SessionEnd) -> Option<EndedSession> {
         let session = self
             .sessions
@@ -94,9 +111,16 @@ impl Tables {
         }
     }
 
-    fn create(&mut self, new: &NewUser) -> Option<User> {
-        let is_taken = |(user, _): &(User, _)| user.username == new.username.as_str();
-        if self.users.values().any(is_taken) {
+    /// Whether somebody has a name, or one that is alike.
+    fn has_name(&self, username: &str) -> bool {
+        let likeness = Likeness::of(username);
+        self.users.values().any(|(user, _)| {
+            user.username == username || Likeness::of(&user.username).is_alike(&likeness)
+        })
+    }
+
+    fn create(&mut self, new: &NewUser, trail: &Trail) -> Option<User> {
+        if self.has_name(new.username.as_str()) {
             return None;
         }
         self.last_user_id += 1;
@@ -115,6 +139,10 @@ impl Tables {
         };
         let stored = (user.clone(), new.password.clone());
         self.users.insert(user.id, stored);
+        self.record(trail.entries.iter().map(|entry| AuditEntry {
+            user: entry.user.or(Some(user.id)),
+            ..entry.clone()
+        }));
         Some(user)
     }
 
@@ -261,17 +289,26 @@ impl Store for MemoryStore {
         Ok(!self.tables().users.is_empty())
     }
 
-    async fn create_user(&self, new: &NewUser) -> Result<User, CreateUserError> {
-        let created = self.tables().create(new);
+    async fn create_user(&self, new: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
+        let created = self.tables().create(new, trail);
         let user = created.ok_or(CreateUserError::UsernameTaken)?;
         self.watchers.tell(Change::UserChanged(user.id));
         Ok(user)
+    }
+
+    /// Nobody else makes users here, and their names are looked at when one is made.
+    async fn note_names(&self, _: Option<UserId>, _: u32) -> Result<NotedNames, StoreError> {
+        Ok(NotedNames {
+            next: None,
+            noted: 0,
+        })
     }
 
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError> {
         let mut tables = self.tables();
         let Some((user, _)) = tables.users.get_mut(&id) else {
@@ -284,6 +321,7 @@ impl Store for MemoryStore {
             last_name.as_str().clone_into(&mut user.last_name);
         }
         let user = user.clone();
+        tables.leave(trail, &[]);
         drop(tables);
         self.watchers.tell(Change::UserChanged(id));
         Ok(Some(user))
@@ -314,6 +352,7 @@ impl Store for MemoryStore {
         let ended = reason.map(|reason| change.ending.because(reason));
         let ended = ended.map_or(Vec::new(), |end| tables.end_all(user.id, None, end));
         tables.queue(change.mail.as_ref());
+        tables.leave(&change.trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(user.id));
@@ -339,6 +378,7 @@ impl Store for MemoryStore {
         let end = change.ending.because(EndReason::PasswordChanged);
         let ended = tables.end_all(change.user, Some(change.session), end);
         tables.queue(change.mail.as_ref());
+        tables.leave(&change.trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(change.user));
@@ -349,6 +389,7 @@ impl Store for MemoryStore {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         let mut tables = self.tables();
         if tables.users.remove(&id).is_none() {
@@ -356,6 +397,7 @@ impl Store for MemoryStore {
         }
         tables.mailed_tokens.retain(|_, token| token.user != id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
+        tables.leave(trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(id));
@@ -390,7 +432,14 @@ impl Store for MemoryStore {
             let most = most.get() as usize;
             ended.extend(tables.end_least_recently_used(user.id, most, ending));
         }
-        tables.sessions.insert(session.id, session.clone());
+        // A transition that cannot know whether it was made may be tried again.
+        if tables
+            .sessions
+            .insert(session.id, session.clone())
+            .is_none()
+        {
+            tables.leave(&opening.trail, &ended);
+        }
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(user.id));
@@ -423,6 +472,7 @@ impl Store for MemoryStore {
             ended = tables.end_least_recently_used(user.id, most.get() as usize, ending);
         }
         tables.sessions.insert(session.id, session.clone());
+        tables.leave(&takeover.trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         Ok(TakeOverOutcome::TakenOver { user, ended })
@@ -491,8 +541,18 @@ impl Store for MemoryStore {
         Ok(ended.filter(|session| session.end.at > since).collect())
     }
 
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
-        let ended = self.tables().end(id, end);
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let ended = tables.end(id, end);
+        if ended.is_some() {
+            tables.leave(trail, ended.as_slice());
+        }
+        drop(tables);
         self.tell_ended(ended.as_slice());
         Ok(ended.is_some())
     }
@@ -502,8 +562,12 @@ impl Store for MemoryStore {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError> {
-        let ended = self.tables().end_all(user, spared, end);
+        let mut tables = self.tables();
+        let ended = tables.end_all(user, spared, end);
+        tables.leave(trail, &ended);
+        drop(tables);
         self.tell_ended(&ended);
         Ok(ended)
     }
@@ -516,12 +580,14 @@ impl Store for MemoryStore {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         let mut tables = self.tables();
         if tables.keys != seen || seen == new {
             return Ok(tables.keys.clone());
         }
         tables.keys = new.to_vec();
+        tables.leave(trail, &[]);
         drop(tables);
         self.watchers.tell(Change::KeysChanged);
         Ok(new.to_vec())
@@ -583,8 +649,10 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError> {
-        self.tables().queue(Some(mail));
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.queue(Some(mail));
+        tables.record(trail.entries.iter().cloned());
         Ok(())
     }
 
@@ -620,6 +688,7 @@ impl Store for MemoryStore {
         drop(live);
         tables.keep_token(&issue.token);
         tables.queue(issue.mail.as_ref());
+        tables.record(issue.trail.entries.iter().cloned());
         Ok(true)
     }
 
@@ -659,6 +728,7 @@ impl Store for MemoryStore {
         let end = reset.ending.because(EndReason::PasswordChanged);
         let ended = tables.end_all(reset.user, None, end);
         tables.queue(reset.mail.as_ref());
+        tables.leave(&reset.trail, &ended);
         drop(guard);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(reset.user));
@@ -687,6 +757,7 @@ impl Store for MemoryStore {
         user.email.clone_from(&proof.to);
         user.email_verified = true;
         tables.queue(proof.mail.as_ref());
+        tables.record(proof.trail.entries.iter().cloned());
         drop(guard);
         self.watchers.tell(Change::UserChanged(proof.user));
         Ok(EmailOutcome::Proven)
@@ -699,19 +770,16 @@ impl Store for MemoryStore {
         tables
             .registrations
             .retain(|_, registration| registration.expires_at > now);
-        let name = Username::fold(&new.username);
+        let likeness = Likeness::of(&new.username);
         let mut reserved = tables.registrations.values();
-        let is_taken = reserved.any(|other| Username::fold(&other.username) == name)
-            || tables
-                .users
-                .values()
-                .any(|(user, _)| user.username == new.username);
-        drop(reserved);
-        if is_taken {
+        if reserved.any(|other| Likeness::of(&other.username).is_alike(&likeness))
+            || tables.has_name(&new.username)
+        {
             return Ok(RegisterOutcome::UsernameTaken);
         }
         tables.registrations.insert(new.id, new.clone());
         tables.queue(register.mail.as_ref());
+        tables.record(register.trail.entries.iter().cloned());
         Ok(RegisterOutcome::Pending)
     }
 
@@ -733,6 +801,7 @@ impl Store for MemoryStore {
         &self,
         id: MailedTokenId,
         now: Timestamp,
+        trail: &Trail,
     ) -> Result<RegistrationOutcome, StoreError> {
         let mut tables = self.tables();
         let found = tables.registrations.get(&id);
@@ -743,7 +812,7 @@ impl Store for MemoryStore {
             return Ok(RegistrationOutcome::EmailTaken);
         }
         let new = registration.into_user(now)?;
-        let Some(mut user) = tables.create(&new) else {
+        let Some(mut user) = tables.create(&new, trail) else {
             return Ok(RegistrationOutcome::UsernameTaken);
         };
         tables.registrations.remove(&id);
@@ -797,7 +866,8 @@ impl Store for MemoryStore {
                         at: limit,
                         by: EndedBy::Service,
                     };
-                    tables.end(session.id, end);
+                    let ended = tables.end(session.id, end);
+                    tables.leave(&Trail::default(), ended.as_slice());
                     swept.expired += 1;
                 }
                 Some(end) if end.at < sweep.forget_before => {
@@ -848,6 +918,82 @@ impl Store for MemoryStore {
             throttles.remove(key);
         }
         Ok(u32::try_from(keys.len()).unwrap_or(most))
+    }
+
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.tables().record(entries.iter().cloned());
+        Ok(())
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError> {
+        let tables = self.tables();
+        let is_asked_for = |place: (Timestamp, i64), entry: &AuditEntry| {
+            query.user.is_none_or(|user| entry.user == Some(user))
+                && query
+                    .session
+                    .is_none_or(|session| entry.session == Some(session))
+                && query
+                    .event
+                    .as_ref()
+                    .is_none_or(|event| entry.event == *event)
+                && query.since.is_none_or(|since| entry.at >= since)
+                && query.until.is_none_or(|until| entry.at < until)
+                && query.after.is_none_or(|after| place < after)
+        };
+        let mut listed: Vec<_> = tables
+            .audit
+            .iter()
+            .map(|(number, entry)| ((entry.at, *number), entry))
+            .filter(|(place, entry)| is_asked_for(*place, entry))
+            .collect();
+        listed.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
+        let recorded = listed
+            .into_iter()
+            .take(query.limit as usize)
+            .map(|((_, number), entry)| RecordedEntry {
+                number,
+                entry: entry.clone(),
+            });
+        Ok(recorded.collect())
+    }
+
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError> {
+        Ok(AuditPosition {
+            transaction: 0,
+            number: self.tables().last_audit_number,
+        })
+    }
+
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError> {
+        let tables = self.tables();
+        let next = (Bound::Excluded(from.number), Bound::Unbounded);
+        let next = tables.audit.range(next).take(most as usize);
+        let recorded = next.map(|(number, entry)| {
+            let recorded = RecordedEntry {
+                number: *number,
+                entry: entry.clone(),
+            };
+            let position = AuditPosition {
+                number: *number,
+                ..from
+            };
+            (position, recorded)
+        });
+        Ok(recorded.collect())
+    }
+
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let audit = &mut self.tables().audit;
+        let old = audit.iter().filter(|(_, entry)| entry.at < before);
+        let numbers: Vec<_> = old.map(|(number, _)| *number).take(most as usize).collect();
+        for number in &numbers {
+            audit.remove(number);
+        }
+        Ok(u32::try_from(numbers.len()).unwrap_or(most))
     }
 }
 

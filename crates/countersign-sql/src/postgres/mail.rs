@@ -1,8 +1,10 @@
 //! The outbox: mail that was kept with what it tells of.
 
+use countersign_core::audit::Trail;
 use countersign_core::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
 use tokio_postgres::types::Type;
 
+use super::audit;
 use super::failure::Failure;
 use super::link::Link;
 use super::rows::{self, claimed_mail_columns};
@@ -30,6 +32,19 @@ pub(super) async fn queue(link: &Link, mail: Option<&Mail>) -> Result<(), Failur
     )
     .await?;
     Ok(())
+}
+
+/// Keeps a mail in a transaction of its own, and what it leaves in the audit log.
+pub(super) async fn queue_alone(
+    link: &Link,
+    mail: &Mail,
+    trail: &Trail,
+) -> Result<Done<()>, Failure> {
+    link.begin_with("SELECT 1", &[]).await?;
+    queue(link, Some(mail)).await?;
+    audit::leave(link, trail).await?;
+    link.commit().await?;
+    Ok(Done::quietly(()))
 }
 
 /// What another is claiming at the same time is passed over, not waited for.

@@ -20,7 +20,7 @@ use super::readers::Readers;
 use super::rows::{self, mailed_token_columns};
 use super::statements::Statements;
 use super::writer::Done;
-use super::{mail, registrations, users};
+use super::{audit, mail, registrations, users};
 
 /// Keeps a token, and of too many the newest, in the transaction that was begun.
 async fn keep(link: &Link, token: &MailedToken) -> Result<(), Failure> {
@@ -106,6 +106,7 @@ pub(super) async fn issue(link: &Link, issue: &IssueToken) -> Result<Done<bool>,
     }
     keep(link, &issue.token).await?;
     mail::queue(link, issue.mail.as_ref()).await?;
+    audit::leave(link, &issue.trail).await?;
     link.commit().await?;
     Ok(Done::quietly(true))
 }
@@ -151,7 +152,10 @@ pub(super) async fn reset_password(
         reason: Some(EndReason::PasswordChanged),
         ..Changing::default()
     };
-    let Done { outcome, changes } = changing.commit(link, sql, reset.user, reset.ending).await?;
+    let (user, ending) = (reset.user, reset.ending);
+    let Done { outcome, changes } = changing
+        .commit(link, sql, user, ending, &reset.trail)
+        .await?;
     Ok(Done {
         outcome: ResetOutcome::Reset(outcome),
         changes,
@@ -180,6 +184,7 @@ pub(super) async fn verify_email(
         return Ok(Done::quietly(outcome));
     }
     mail::queue(link, proof.mail.as_ref()).await?;
+    audit::leave(link, &proof.trail).await?;
     commit_user_changed(link, proof.user).await?;
     Ok(Done {
         outcome,

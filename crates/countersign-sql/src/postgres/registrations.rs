@@ -1,19 +1,21 @@
 //! Transitions and reads of registrations, which become users when an address is proven.
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::mailed_token::{MailedTokenId, Registration};
-use countersign_core::store::{Register, RegisterOutcome, RegistrationOutcome};
-use countersign_core::user::{Email, Username};
+use countersign_core::store::{CreateUserError, Register, RegisterOutcome, RegistrationOutcome};
+use countersign_core::user::{Email, Likeness};
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
 use super::failure::Failure;
 use super::link::Link;
+use super::names::{self, Standing};
 use super::readers::Readers;
 use super::rows::{self, registration_columns};
 use super::statements::Statements;
 use super::writer::Done;
-use super::{mail, mailed_tokens, users};
+use super::{audit, mail, mailed_tokens, users};
 
 pub(super) async fn find(
     readers: &Readers,
@@ -64,13 +66,47 @@ pub(super) async fn register(
         return Ok(Done::quietly(RegisterOutcome::NameIsNotTheAddress));
     }
     sql.users.refuse_email().map_err(Failure::unavailable)?;
+    let likeness = Likeness::of(&new.username);
+    link.begin_with(names::LOCK, &[]).await?;
+    let refusal = match names::standing(link, sql, &likeness).await? {
+        Standing::Free => None,
+        Standing::Taken => Some(RegisterOutcome::UsernameTaken),
+        Standing::Unknown => Some(RegisterOutcome::NamesUnknown),
+    };
+    if let Some(refusal) = refusal {
+        // What it has noted on the way holds.
+        link.commit().await?;
+        return Ok(Done::quietly(refusal));
+    }
+    let (small, capital) = (&likeness.small.as_slice(), &likeness.capital.as_slice());
+    // A reservation that has expired is none.
+    let forget = "DELETE FROM countersign_registration
+         WHERE (small IN ($1, $2) OR capital IN ($1, $2)) AND expires_at <= $3";
+    link.query(
+        forget,
+        &[
+            (small, Type::BYTEA),
+            (capital, Type::BYTEA),
+            (&new.created_at.as_millisecond(), Type::INT8),
+        ],
+    )
+    .await?;
+    let reserve = "INSERT INTO countersign_registration
+             (id, username, small, capital, email, folded_email, password, first_name, last_name,
+              created_at, expires_at)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE NOT EXISTS (
+             SELECT 1 FROM countersign_registration
+             WHERE (small IN ($3, $4) OR capital IN ($3, $4)) AND id <> $1)
+         ON CONFLICT (id) DO UPDATE SET id = $1
+         RETURNING 1";
     let reserved = link
-        .begin_with(
-            &sql.register,
+        .query(
+            reserve,
             &[
                 (&new.id.0, Type::UUID),
                 (&new.username, Type::TEXT),
-                (&Username::fold(&new.username), Type::TEXT),
+                (small, Type::BYTEA),
+                (capital, Type::BYTEA),
                 (&new.email, Type::TEXT),
                 (&Email::fold(&new.email), Type::TEXT),
                 (&new.password.as_str(), Type::TEXT),
@@ -86,6 +122,7 @@ pub(super) async fn register(
         return Ok(Done::quietly(RegisterOutcome::UsernameTaken));
     }
     mail::queue(link, register.mail.as_ref()).await?;
+    audit::leave(link, &register.trail).await?;
     link.commit().await?;
     Ok(Done::quietly(RegisterOutcome::Pending))
 }
@@ -95,13 +132,16 @@ pub(super) async fn complete(
     sql: &Statements,
     id: MailedTokenId,
     now: Timestamp,
+    trail: &Trail,
 ) -> Result<Done<RegistrationOutcome>, Failure> {
     let take = concat!(
         "DELETE FROM countersign_registration WHERE id = $1 AND expires_at > $2 RETURNING ",
         registration_columns!()
     );
+    // Before anything else, as whoever makes a user does.
+    link.begin_with(names::LOCK, &[]).await?;
     let taken = link
-        .begin_with(
+        .query(
             take,
             &[(&id.0, Type::UUID), (&now.as_millisecond(), Type::INT8)],
         )
@@ -109,7 +149,7 @@ pub(super) async fn complete(
     let registration = taken.first().map(rows::registration).transpose()?;
     let completed = match registration {
         None => Err(RegistrationOutcome::Dead),
-        Some(registration) => make(link, sql, registration, now).await?,
+        Some(registration) => make(link, sql, registration, now, trail).await?,
     };
     match completed {
         Ok(done) => {
@@ -129,6 +169,7 @@ async fn make(
     sql: &Statements,
     registration: Registration,
     now: Timestamp,
+    trail: &Trail,
 ) -> Result<Result<Done<RegistrationOutcome>, RegistrationOutcome>, Failure> {
     let email = registration.email.clone();
     let new = registration.into_user(now)?;
@@ -142,9 +183,11 @@ async fn make(
     if users::refuses_email(link, sql, &email).await? {
         return Ok(Err(RegistrationOutcome::EmailTaken));
     }
-    let Done { outcome, changes } = users::create(link, sql, &new).await?;
-    let Some(mut user) = outcome else {
-        return Ok(Err(RegistrationOutcome::UsernameTaken));
+    let Done { outcome, changes } = users::create_in(link, sql, &new, trail).await?;
+    let mut user = match outcome {
+        Ok(user) => user,
+        Err(CreateUserError::NamesUnknown) => return Ok(Err(RegistrationOutcome::NamesUnknown)),
+        Err(_) => return Ok(Err(RegistrationOutcome::UsernameTaken)),
     };
     if !mailed_tokens::prove(link, sql, &email, user.id, now).await? {
         return Ok(Err(RegistrationOutcome::EmailTaken));

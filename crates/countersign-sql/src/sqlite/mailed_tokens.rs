@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::rows::{self, mailed_token_columns};
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{mail, registrations, sessions, users};
+use super::{audit, mail, registrations, sessions, users};
 
 /// Keeps a token, and of too many the newest.
 fn keep(connection: &Connection, token: &MailedToken) -> Result<(), Failure> {
@@ -71,6 +71,7 @@ pub(super) fn issue(connection: &Connection, issue: &IssueToken) -> Result<bool,
     }
     keep(connection, &issue.token)?;
     mail::queue(connection, issue.mail.as_ref())?;
+    audit::record(connection, &issue.trail.entries)?;
     Ok(true)
 }
 
@@ -115,7 +116,8 @@ pub(super) fn reset_password(
         )?;
     }
     let end = reset.ending.because(EndReason::PasswordChanged);
-    let ended = sessions::end_all(transition, reset.user, None, end)?;
+    audit::record(transition.connection, &reset.trail.entries)?;
+    let ended = sessions::end_all(transition, reset.user, None, end, &reset.trail)?;
     mail::queue(transition.connection, reset.mail.as_ref())?;
     transition.tell(Change::UserChanged(reset.user))?;
     Ok(ResetOutcome::Reset(ended))
@@ -140,6 +142,7 @@ pub(super) fn verify_email(
     use_up(connection, proof.token)?;
     prove(connection, &proof.to, proof.user, proof.at)?;
     mail::queue(connection, proof.mail.as_ref())?;
+    audit::record(connection, &proof.trail.entries)?;
     transition.tell(Change::UserChanged(proof.user))?;
     Ok(EmailOutcome::Proven)
 }

@@ -1,17 +1,19 @@
 //! Transitions and reads of registrations, which become users when an address is proven.
 
+use countersign_core::audit::Trail;
 use countersign_core::mailed_token::{MailedTokenId, Registration};
-use countersign_core::store::{Register, RegisterOutcome, RegistrationOutcome};
-use countersign_core::user::{Email, Username};
+use countersign_core::store::{CreateUserError, Register, RegisterOutcome, RegistrationOutcome};
+use countersign_core::user::{Email, Likeness};
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::failure::Failure;
 use super::mailed_tokens::{self, bytes};
+use super::names::{self, Standing};
 use super::rows::{self, registration_columns};
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{mail, users};
+use super::{audit, mail, users};
 
 pub(super) fn find(
     connection: &Connection,
@@ -51,24 +53,33 @@ pub(super) fn register(
         return Ok(RegisterOutcome::NameIsNotTheAddress);
     }
     sql.users.refuse_email().map_err(Failure::unavailable)?;
-    if users::credentials(connection, sql, &new.username)?.is_some() {
-        return Ok(RegisterOutcome::UsernameTaken);
+    let likeness = Likeness::of(&new.username);
+    match names::standing(connection, sql, &likeness)? {
+        Standing::Free => {}
+        Standing::Taken => return Ok(RegisterOutcome::UsernameTaken),
+        Standing::Unknown => return Ok(RegisterOutcome::NamesUnknown),
     }
+    let Likeness { small, capital } = likeness;
     // A reservation that has expired is none.
+    connection
+        .prepare_cached(
+            "DELETE FROM countersign_registration
+             WHERE (small IN (?1, ?2) OR capital IN (?1, ?2)) AND expires_at <= ?3",
+        )?
+        .execute(params![small, capital, new.created_at.as_millisecond()])?;
     let mut reserve = connection.prepare_cached(
         "INSERT INTO countersign_registration
-             (id, username, folded_username, email, folded_email, password, first_name, last_name,
+             (id, username, small, capital, email, folded_email, password, first_name, last_name,
               created_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-         ON CONFLICT (folded_username) DO UPDATE
-             SET id = ?1, username = ?2, email = ?4, folded_email = ?5, password = ?6,
-                 first_name = ?7, last_name = ?8, created_at = ?9, expires_at = ?10
-             WHERE expires_at <= ?9 OR id = ?1",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE NOT EXISTS (
+             SELECT 1 FROM countersign_registration
+             WHERE small IN (?3, ?4) OR capital IN (?3, ?4))",
     )?;
     let reserved = reserve.execute(params![
         bytes(&new.id),
         new.username,
-        Username::fold(&new.username),
+        small,
+        capital,
         new.email,
         Email::fold(&new.email),
         new.password.as_str(),
@@ -81,6 +92,7 @@ pub(super) fn register(
         return Ok(RegisterOutcome::UsernameTaken);
     }
     mail::queue(connection, register.mail.as_ref())?;
+    audit::record(connection, &register.trail.entries)?;
     Ok(RegisterOutcome::Pending)
 }
 
@@ -89,6 +101,7 @@ pub(super) fn complete(
     sql: &Statements,
     id: MailedTokenId,
     now: Timestamp,
+    trail: &Trail,
 ) -> Result<RegistrationOutcome, Failure> {
     let found = find(transition.connection, id)?;
     let Some(registration) = found.filter(|found| found.expires_at > now) else {
@@ -99,15 +112,18 @@ pub(super) fn complete(
     if users::verified(transition.connection, sql, &Email::fold(&email))?.is_some() {
         return Ok(RegistrationOutcome::EmailTaken);
     }
-    if users::credentials(transition.connection, sql, new.username.as_str())?.is_some() {
+    let named = users::credentials(transition.connection, sql, new.username.as_str())?;
+    if named.is_some() {
         return Ok(RegistrationOutcome::UsernameTaken);
     }
     // Some user models let nobody have the address of another, proven or not.
     if users::refuses_email(transition.connection, sql, &email)? {
         return Ok(RegistrationOutcome::EmailTaken);
     }
-    let Some(mut user) = users::create(transition, sql, &new)? else {
-        return Ok(RegistrationOutcome::UsernameTaken);
+    let mut user = match users::create(transition, sql, &new, trail)? {
+        Ok(user) => user,
+        Err(CreateUserError::NamesUnknown) => return Ok(RegistrationOutcome::NamesUnknown),
+        Err(_) => return Ok(RegistrationOutcome::UsernameTaken),
     };
     transition
         .connection

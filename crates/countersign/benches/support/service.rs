@@ -11,6 +11,7 @@ use countersign::core::auth::{Auth, AuthSettings, Grant, Login, NewAccount};
 use countersign::core::clock::SystemRandomness;
 use countersign::core::password::{HashingSettings, Password};
 use countersign::core::secrets::RootSecret;
+use countersign::core::session::EndedBy;
 use countersign::core::store::SharedStore;
 use countersign::core::throttle::{Limit, ThrottleSettings};
 use countersign::core::user::{Email, Username};
@@ -77,6 +78,11 @@ impl Service {
             login_address: wide,
             login_device: wide,
             change_password: wide,
+            register: wide,
+            mail_request: wide,
+            mail_recipient: wide,
+            change_email: wide,
+            mailed_tokens: wide,
             refresh: wide,
             refused_tokens: wide,
             csrf: wide,
@@ -108,7 +114,9 @@ impl Service {
                 is_staff: false,
                 is_superuser: false,
             };
-            auth.create_user(account).await.unwrap();
+            auth.create_user(account, EndedBy::CommandLine)
+                .await
+                .unwrap();
         }
         Self {
             router: App::new(Arc::clone(&auth), http).router(),

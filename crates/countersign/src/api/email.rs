@@ -59,7 +59,7 @@ pub(crate) async fn verify_email(
     let mut fields = Fields::from_json(request).await?;
     let token = fields.text("token");
     let token = fields.finish(token)?;
-    state.auth.verify_email(&token, caller.address).await?;
+    state.auth.verify_email(&token, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn ask_verification(
     let mut fields = Fields::from_json(request).await?;
     let email = fields.email("email");
     let email = fields.finish(email)?;
-    state.auth.ask_verification(&email, caller.address).await?;
+    state.auth.ask_verification(&email, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -109,6 +109,7 @@ pub(crate) async fn ask_verification(
 )]
 pub(crate) async fn change_email(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     AuthenticatedFields(user, mut fields): AuthenticatedFields,
 ) -> Result<StatusCode, ApiError> {
     let email = fields.email("email");
@@ -118,6 +119,6 @@ pub(crate) async fn change_email(
         email,
         current_password,
     };
-    state.auth.change_email(&user, change).await?;
+    state.auth.change_email(&user, change, &caller).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use countersign_core::audit::Caller;
 use countersign_core::auth::ChangePassword;
 use http::StatusCode;
 use utoipa::ToSchema;
@@ -41,12 +42,13 @@ pub(crate) struct PasswordBody {
 )]
 pub(crate) async fn change_password(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     AuthenticatedFields(user, mut fields): AuthenticatedFields,
 ) -> Result<StatusCode, ApiError> {
     let current = fields.password("current_password");
     let new = fields.password("new_password");
     let (current, new) = fields.finish(current.zip(new))?;
     let change = ChangePassword { current, new };
-    state.auth.change_password(&user, change).await?;
+    state.auth.change_password(&user, change, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -90,7 +90,7 @@ pub(crate) async fn register(
     let mut fields = Fields::from_json(request).await?;
     let new = registration(&mut fields);
     let new = fields.finish(new)?;
-    let answer = match state.auth.register(new, caller.address).await? {
+    let answer = match state.auth.register(new, &caller).await? {
         Registered::Pending { username, email } => Json(PendingAnswer {
             verification: "mailed",
             username: username.as_str().to_owned(),

@@ -56,10 +56,7 @@ pub(crate) async fn ask_password_reset(
     let mut fields = Fields::from_json(request).await?;
     let email = fields.email("email");
     let email = fields.finish(email)?;
-    state
-        .auth
-        .ask_password_reset(&email, caller.address)
-        .await?;
+    state.auth.ask_password_reset(&email, &caller).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -87,9 +84,6 @@ pub(crate) async fn reset_password(
     let token = fields.text("token");
     let new = fields.password("new_password");
     let (token, new) = fields.finish(token.zip(new))?;
-    state
-        .auth
-        .reset_password(&token, new, caller.address)
-        .await?;
+    state.auth.reset_password(&token, new, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,7 @@
 //! Requests that are too large, broken, or not what they say.
 
 use crate::harness::{Client, PASSWORD, Setup, service_with_ana};
+use countersign::core::session::EndedBy;
 use http::StatusCode;
 use serde_json::json;
 
@@ -42,7 +43,11 @@ async fn the_longest_password_is_taken_whole() {
         is_staff: false,
         is_superuser: false,
     };
-    service.auth.create_user(account).await.unwrap();
+    service
+        .auth
+        .create_user(account, EndedBy::CommandLine)
+        .await
+        .unwrap();
     visitor.login("bob", &longest).await.expect(StatusCode::OK);
     for other in [
         &longest[2..],

@@ -300,7 +300,11 @@ async fn an_address_is_found_in_any_case_and_written_to_as_it_is_stored() {
         is_staff: false,
         is_superuser: false,
     };
-    service.auth.create_user(account).await.unwrap();
+    service
+        .auth
+        .create_user(account, EndedBy::CommandLine)
+        .await
+        .unwrap();
     // The Kelvin sign folds to k: it may be somebody else's mailbox (CVE-2019-19844).
     for typed in [
         "mike@example.org",
@@ -334,7 +338,11 @@ async fn whoever_cannot_sign_in_by_password_is_not_written_to() {
         is_staff: false,
         is_superuser: false,
     };
-    service.auth.create_user(account).await.unwrap();
+    service
+        .auth
+        .create_user(account, EndedBy::CommandLine)
+        .await
+        .unwrap();
     ask(&visitor, "ida@example.org")
         .await
         .expect(StatusCode::ACCEPTED);
@@ -356,7 +364,11 @@ async fn users_who_share_an_address_are_each_written_to() {
             is_staff: false,
             is_superuser: false,
         };
-        service.auth.create_user(account).await.unwrap();
+        service
+            .auth
+            .create_user(account, EndedBy::CommandLine)
+            .await
+            .unwrap();
     }
     ask(&visitor, "club@example.org")
         .await

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use countersign::core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign::core::error::StoreError;
 use countersign::core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
 use countersign::core::mailed_token::{MailedTokenId, Registration, StoredToken};
@@ -12,7 +13,7 @@ use countersign::core::password::EncodedPassword;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
     AccountChange, AccountChanged, Change, CreateUserError, EmailOutcome, EmailProof, EndedAt,
-    IssueToken, MemoryStore, OpenOutcome, OpenSession, PasswordChange, PasswordOutcome,
+    IssueToken, MemoryStore, NotedNames, OpenOutcome, OpenSession, PasswordChange, PasswordOutcome,
     PasswordReset, Powers, Register, RegisterOutcome, RegistrationOutcome, ResetOutcome, Rotation,
     SealedSigningKey, SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome,
     UserQuery, Watcher, Watchers,
@@ -195,18 +196,28 @@ impl Store for TroubledStore {
         self.inner.has_users().await
     }
 
-    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
+    async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         self.write().await?;
-        self.inner.create_user(user).await
+        self.inner.create_user(user, trail).await
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.write().await?;
+        self.inner.note_names(after, limit).await
     }
 
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError> {
         self.write().await?;
-        self.inner.update_profile(id, change).await
+        self.inner.update_profile(id, change, trail).await
     }
 
     async fn change_account(
@@ -229,9 +240,10 @@ impl Store for TroubledStore {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.write().await?;
-        self.inner.delete_user(id, ending).await
+        self.inner.delete_user(id, ending, trail).await
     }
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
@@ -287,14 +299,20 @@ impl Store for TroubledStore {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError> {
         self.write().await?;
-        self.inner.end_sessions(user, spared, end).await
+        self.inner.end_sessions(user, spared, end, trail).await
     }
 
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError> {
         self.write().await?;
-        self.inner.end_session(id, end).await
+        self.inner.end_session(id, end, trail).await
     }
 
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
@@ -306,9 +324,10 @@ impl Store for TroubledStore {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.write().await?;
-        self.inner.swap_signing_keys(seen, new).await
+        self.inner.swap_signing_keys(seen, new, trail).await
     }
 
     async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
@@ -344,9 +363,9 @@ impl Store for TroubledStore {
         self.inner.find_by_email(address, most).await
     }
 
-    async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError> {
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {
         self.write().await?;
-        self.inner.queue_mail(mail).await
+        self.inner.queue_mail(mail, trail).await
     }
 
     async fn answer_mail(
@@ -400,9 +419,10 @@ impl Store for TroubledStore {
         &self,
         id: MailedTokenId,
         now: Timestamp,
+        trail: &Trail,
     ) -> Result<RegistrationOutcome, StoreError> {
         self.write().await?;
-        self.inner.complete_registration(id, now).await
+        self.inner.complete_registration(id, now, trail).await
     }
 
     async fn sweep_mailed_tokens(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
@@ -431,5 +451,34 @@ impl Store for TroubledStore {
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
         self.write().await?;
         self.inner.sweep_throttles(now, most).await
+    }
+
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.write().await?;
+        self.inner.record_audit(entries).await
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError> {
+        self.read().await?;
+        self.inner.list_audit(query).await
+    }
+
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError> {
+        self.read().await?;
+        self.inner.audit_end().await
+    }
+
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError> {
+        self.read().await?;
+        self.inner.follow_audit(from, most).await
+    }
+
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.write().await?;
+        self.inner.sweep_audit(before, most).await
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{after, end_reason, open, password, start, user};
+use crate::audit::{AuditQuery, Caller, Event, Trail};
 use crate::clock::SystemRandomness;
 use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome, Message};
 use crate::mailed_token::{
@@ -45,6 +46,25 @@ fn mail(message: Message) -> Mail {
     }
 }
 
+fn trail(event: Event<'_>) -> Trail {
+    Trail::default().with(&event, after(60), None)
+}
+
+/// The names of the events that concern a user, the newest first.
+async fn events_of(store: &dyn Store, user: &User) -> Vec<String> {
+    let query = AuditQuery {
+        user: Some(user.id),
+        session: None,
+        event: None,
+        since: None,
+        until: None,
+        after: None,
+        limit: 100,
+    };
+    let listed = store.list_audit(&query).await.expect("the store works");
+    listed.into_iter().map(|it| it.entry.event).collect()
+}
+
 fn wish() -> Mail {
     mail(Message::ResetAsked)
 }
@@ -60,7 +80,10 @@ async fn claim(store: &dyn Store, seconds: i64) -> Vec<ClaimedMail> {
 
 /// Puts a token into the store, as the worker does.
 async fn keep(store: &dyn Store, token: &MailedToken) {
-    store.queue_mail(&wish()).await.expect("the store works");
+    store
+        .queue_mail(&wish(), &Trail::default())
+        .await
+        .expect("the store works");
     let claimed = claim(store, 0).await;
     let mut letter = mail(Message::ResetPassword { token: token.id });
     letter.queued_at = after(100_000);
@@ -103,6 +126,7 @@ fn reset(token: &MailedToken, owner: &User) -> PasswordReset {
             by: EndedBy::User(owner.id),
         },
         mail: Some(mail(Message::PasswordReset)),
+        trail: trail(Event::PasswordReset { user: owner.id }),
     }
 }
 
@@ -115,6 +139,7 @@ fn proof(token: &MailedToken, owner: &User) -> EmailProof {
         to: token.email.clone(),
         at: after(60),
         mail: None,
+        trail: trail(Event::EmailVerified { user: owner.id }),
     }
 }
 
@@ -146,19 +171,21 @@ async fn register(store: &dyn Store, registration: &Registration) -> RegisterOut
         mail: Some(mail(Message::Register {
             registration: registration.id,
         })),
+        trail: trail(Event::RegistrationAsked),
     };
     store.register(&register).await.expect("the store works")
 }
 
 async fn complete(store: &dyn Store, registration: &Registration) -> RegistrationOutcome {
-    let completed = store.complete_registration(registration.id, after(60));
+    let trail = Trail::of_registrant(&Caller::default(), after(60));
+    let completed = store.complete_registration(registration.id, after(60), &trail);
     completed.await.expect("the store works")
 }
 
 /// Letters take the place of the wish for them, once; whoever's claim has run out changes nothing.
 pub async fn a_wish_is_answered_once(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
-    store.queue_mail(&wish()).await.unwrap();
+    store.queue_mail(&wish(), &Trail::default()).await.unwrap();
     let late = claim(&*store, 0).await;
     let claimed = claim(&*store, 60).await;
     assert_eq!((late.len(), claimed.len()), (1, 1));
@@ -201,7 +228,7 @@ pub async fn every_message_is_read_back(store: Arc<dyn Store>) {
         Message::VerificationAsked,
     ] {
         let mail = mail(message);
-        store.queue_mail(&mail).await.unwrap();
+        store.queue_mail(&mail, &Trail::default()).await.unwrap();
         let claimed = claim(&*store, 0).await;
         assert_eq!(claimed[0].mail, mail);
         let done = store.settle_mail(&claimed[0], MailOutcome::Done).await;
@@ -243,6 +270,7 @@ pub async fn only_a_live_session_is_issued_a_token(store: Arc<dyn Store>) {
     let issue = IssueToken {
         session: session.id,
         mail: Some(mail(Message::ChangeEmail { token: token.id })),
+        trail: trail(Event::EmailChangeAsked { user: ana.id }),
         token,
     };
     assert!(store.issue_token(&issue).await.unwrap());
@@ -253,10 +281,15 @@ pub async fn only_a_live_session_is_issued_a_token(store: Arc<dyn Store>) {
         at: after(1),
         by: EndedBy::User(ana.id),
     };
-    assert!(store.end_session(session.id, end).await.unwrap());
+    assert!(
+        store
+            .end_session(session.id, end, &Trail::default())
+            .await
+            .unwrap()
+    );
     let another = IssueToken {
         token: self::token(&ana, MailedPurpose::ChangeEmail, "ana@example.net"),
-        ..issue
+        ..issue.clone()
     };
     assert!(!store.issue_token(&another).await.unwrap());
     assert!(!is_there(&*store, &another.token).await);
@@ -298,6 +331,9 @@ pub async fn a_reset_ends_every_session_and_uses_its_token_up(store: Arc<dyn Sto
     };
     let outcome = store.reset_password(&again).await.unwrap();
     assert_eq!(outcome, ResetOutcome::Dead);
+    let mut left = events_of(&*store, &ana).await;
+    left.sort_unstable();
+    assert_eq!(left, ["password_reset", "session_ended", "session_ended"]);
 }
 
 /// Whose password or address is another by now, or who may not sign in, resets nothing.
@@ -406,6 +442,7 @@ pub async fn an_address_that_is_set_is_not_proven(store: Arc<dyn Store>) {
             kind: AccountChangeKind::Email(email(address)),
             ending: super::by_service(),
             mail: None,
+            trail: Trail::default(),
         };
         let changed = store.change_account(&change).await.unwrap().unwrap();
         assert!(changed.ended.is_empty());
@@ -530,6 +567,8 @@ pub async fn a_registration_becomes_a_user_once(store: Arc<dyn Store>) {
     assert_eq!(credentials.password, password("registered"));
     assert_eq!(complete(&*store, &zoe).await, RegistrationOutcome::Dead);
     assert!(find(&*store, zoe.id).await.is_none());
+    let left = events_of(&*store, &made).await;
+    assert_eq!(left, ["email_verified", "user_created"]);
 }
 
 /// A name is reserved for one, in whichever case; and free again when the reservation has expired.
@@ -542,6 +581,16 @@ pub async fn a_name_is_reserved_for_one(store: Arc<dyn Store>) {
     );
     let first = registration("zoe", "zoe@example.org");
     assert_eq!(register(&*store, &first).await, RegisterOutcome::Pending);
+    for alike in ["ZOE", "z0e", "zо\u{435}"] {
+        let alike = registration(alike, "eva@example.org");
+        let outcome = register(&*store, &alike).await;
+        assert_eq!(
+            outcome,
+            RegisterOutcome::UsernameTaken,
+            "{}",
+            alike.username
+        );
+    }
     let second = registration("Zoe", "eva@example.org");
     assert_eq!(
         register(&*store, &second).await,
@@ -606,7 +655,8 @@ pub async fn a_registration_may_come_too_late(store: Arc<dyn Store>) {
     assert!(store.find_credentials("eve").await.unwrap().is_none());
     let expired = registration("ida", "ida@example.org");
     register(&*store, &expired).await;
-    let late = store.complete_registration(expired.id, expired.expires_at);
+    let trail = Trail::default();
+    let late = store.complete_registration(expired.id, expired.expires_at, &trail);
     assert_eq!(late.await.unwrap(), RegistrationOutcome::Dead);
 }
 
@@ -639,7 +689,7 @@ pub async fn deletion_forgets_what_was_mailed_and_proven(store: Arc<dyn Store>) 
     )
     .await;
     store
-        .delete_user(ana.id, super::by_service())
+        .delete_user(ana.id, super::by_service(), &Trail::default())
         .await
         .unwrap();
     assert!(!is_there(&*store, &token).await);

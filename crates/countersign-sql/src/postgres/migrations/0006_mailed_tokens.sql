@@ -17,7 +17,8 @@ CREATE INDEX countersign_mailed_token_expires ON countersign_mailed_token (expir
 CREATE TABLE countersign_registration (
     id uuid NOT NULL PRIMARY KEY,
     username text NOT NULL,
-    folded_username text NOT NULL UNIQUE,
+    small bytea NOT NULL, -- what the name looks like, as in countersign_name
+    capital bytea NOT NULL,
     email text NOT NULL,
     folded_email text NOT NULL,
     password text NOT NULL,
@@ -27,6 +28,8 @@ CREATE TABLE countersign_registration (
     expires_at bigint NOT NULL
 );
 
+CREATE INDEX countersign_registration_small ON countersign_registration (small);
+CREATE INDEX countersign_registration_capital ON countersign_registration (capital);
 CREATE INDEX countersign_registration_email ON countersign_registration (folded_email);
 CREATE INDEX countersign_registration_expires ON countersign_registration (expires_at);
 

@@ -17,7 +17,8 @@ CREATE INDEX countersign_mailed_token_expires ON countersign_mailed_token (expir
 CREATE TABLE countersign_registration (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     username TEXT NOT NULL,
-    folded_username TEXT NOT NULL UNIQUE,
+    small BLOB NOT NULL CHECK (length(small) = 16), -- what the name looks like, as in countersign_name
+    capital BLOB NOT NULL CHECK (length(capital) = 16),
     email TEXT NOT NULL,
     folded_email TEXT NOT NULL,
     password TEXT NOT NULL,
@@ -27,6 +28,8 @@ CREATE TABLE countersign_registration (
     expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE INDEX countersign_registration_small ON countersign_registration (small);
+CREATE INDEX countersign_registration_capital ON countersign_registration (capital);
 CREATE INDEX countersign_registration_email ON countersign_registration (folded_email);
 CREATE INDEX countersign_registration_expires ON countersign_registration (expires_at);
 
