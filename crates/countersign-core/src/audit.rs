@@ -128,6 +128,20 @@ pub enum Event<'a> {
     ProfileChanged { user: UserId },
     /// A user's password was set.
     PasswordSet { user: UserId },
+    /// Somebody asked for a letter to reset a password. Whether anybody has the address is not known then.
+    PasswordResetAsked,
+    /// A user's password was reset through a letter.
+    PasswordReset { user: UserId },
+    /// A mailed token was refused.
+    MailedTokenRefused { reason: &'static str },
+    /// Somebody registered, and has yet to prove the address.
+    RegistrationAsked,
+    /// A user asked for another address, which is yet to be proven.
+    EmailChangeAsked { user: UserId },
+    /// A user proved the address of the account.
+    EmailVerified { user: UserId },
+    /// A user's address became another.
+    EmailChanged { user: UserId },
     /// A user's change of their own password was refused: the one in force was not the one typed.
     PasswordChangeRefused { user: UserId },
     /// A user was activated or deactivated.
@@ -159,6 +173,14 @@ pub enum Event<'a> {
         id: MailId,
         kind: &'static str,
         reason: &'a str,
+    },
+    /// A mail was not sent: what it is about is over.
+    MailDropped { id: MailId, kind: &'static str },
+    /// A wish for letters led to so many.
+    MailAnswered {
+        id: MailId,
+        kind: &'static str,
+        letters: usize,
     },
     /// A mail was not delivered, and will not be.
     MailGivenUp {
@@ -196,6 +218,12 @@ impl Event<'_> {
             | Self::ProfileChanged { .. }
             | Self::PasswordSet { .. }
             | Self::PasswordChangeRefused { .. }
+            | Self::PasswordResetAsked
+            | Self::PasswordReset { .. }
+            | Self::RegistrationAsked
+            | Self::EmailChangeAsked { .. }
+            | Self::EmailVerified { .. }
+            | Self::EmailChanged { .. }
             | Self::ActiveSet { .. }
             | Self::RolesSet { .. }
             | Self::UserDeleted { .. }
@@ -203,6 +231,7 @@ impl Event<'_> {
             Self::RefreshRefused { .. }
             | Self::AccessTokenRefused { .. }
             | Self::CsrfRefused { .. }
+            | Self::MailedTokenRefused { .. }
             | Self::Throttled { .. } => Kept::Gathered,
             Self::SessionRefreshed { .. }
             | Self::RefreshReplayed { .. }
@@ -210,6 +239,8 @@ impl Event<'_> {
             | Self::SessionsSwept { .. }
             | Self::MailDelivered { .. }
             | Self::MailPostponed { .. }
+            | Self::MailDropped { .. }
+            | Self::MailAnswered { .. }
             | Self::MailGivenUp { .. } => Kept::Nothing,
         }
     }
@@ -250,6 +281,10 @@ impl Event<'_> {
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
             | Self::PasswordChangeRefused { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::ActiveSet { user, .. }
             | Self::RolesSet { user, .. }
             | Self::UserDeleted { user }
@@ -262,7 +297,12 @@ impl Event<'_> {
             | Self::SessionsSwept { .. }
             | Self::MailDelivered { .. }
             | Self::MailPostponed { .. }
-            | Self::MailGivenUp { .. } => None,
+            | Self::MailDropped { .. }
+            | Self::MailAnswered { .. }
+            | Self::MailGivenUp { .. }
+            | Self::PasswordResetAsked
+            | Self::RegistrationAsked
+            | Self::MailedTokenRefused { .. } => None,
         }
     }
 
@@ -285,7 +325,9 @@ impl Event<'_> {
     fn details(&self) -> Map<String, Value> {
         let details = match *self {
             Self::LoginRefused { reason, .. } => json!({"reason": reason.code()}),
-            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => {
+            Self::RefreshRefused { reason, .. }
+            | Self::AccessTokenRefused { reason }
+            | Self::MailedTokenRefused { reason } => {
                 json!({"reason": reason})
             }
             Self::SessionEnded { reason, .. } => json!({"reason": reason.code()}),
@@ -326,12 +368,21 @@ impl Event<'_> {
             Self::RolesSet { .. } => "roles_set",
             Self::UserDeleted { .. } => "user_deleted",
             Self::PasswordChangeRefused { .. } => "password_change_refused",
+            Self::PasswordResetAsked => "password_reset_asked",
+            Self::PasswordReset { .. } => "password_reset",
+            Self::MailedTokenRefused { .. } => "mailed_token_refused",
+            Self::RegistrationAsked => "registration_asked",
+            Self::EmailChangeAsked { .. } => "email_change_asked",
+            Self::EmailVerified { .. } => "email_verified",
+            Self::EmailChanged { .. } => "email_changed",
             Self::Throttled { .. } => "throttled",
             Self::PowersLeftOut { .. } => "powers_left_out",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
             Self::SessionsSwept { .. } => "sessions_swept",
             Self::MailDelivered { .. } => "mail_delivered",
             Self::MailPostponed { .. } => "mail_postponed",
+            Self::MailDropped { .. } => "mail_dropped",
+            Self::MailAnswered { .. } => "mail_answered",
             Self::MailGivenUp { .. } => "mail_given_up",
         }
     }
@@ -365,6 +416,10 @@ impl Event<'_> {
             | Self::UserCreated { user }
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::UserDeleted { user } => info!(event, %user),
             Self::ActiveSet { user, active } => info!(event, %user, active),
             Self::RolesSet {
@@ -375,12 +430,16 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
+            Self::PasswordResetAsked | Self::RegistrationAsked => info!(event),
+            Self::MailedTokenRefused { reason } => info!(event, reason),
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
             Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
             Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
+            Self::MailDropped { id, kind } => info!(event, mail = %id, kind),
+            Self::MailAnswered { id, kind, letters } => info!(event, mail = %id, kind, letters),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
     }

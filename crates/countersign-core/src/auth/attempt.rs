@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::Auth;
 use crate::audit::Event;
 use crate::error::AuthError;
+use crate::mail::Mail;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
 use crate::throttle::keys::{Subject, account_name, network};
 use crate::throttle::{
     AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings, Wait,
 };
-use crate::user::UserId;
+use crate::user::{Email, UserId};
 use countersign_token::VerifyError;
 
 /// What is attempted, and by whom.
@@ -35,6 +36,12 @@ pub(super) enum Attempt<'a> {
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
     ChangePassword(UserId),
+    /// A registration, from wherever it comes.
+    Register(Option<IpAddr>),
+    /// A wish for letters, from wherever it comes.
+    AskForLetters(Option<IpAddr>),
+    /// A wish of a user for another address.
+    ChangeEmail(UserId),
 }
 
 /// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
@@ -69,7 +76,8 @@ impl Auth {
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
                 let user = match attempt {
                     Attempt::Login { user, .. } => user,
-                    Attempt::ChangePassword(user) => Some(user),
+                    Attempt::ChangePassword(user) | Attempt::ChangeEmail(user) => Some(user),
+                    Attempt::Register(_) | Attempt::AskForLetters(_) => None,
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
@@ -132,6 +140,52 @@ impl Auth {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
             }
+            Attempt::Register(address) => {
+                let limit = ("register", settings.register);
+                vec![counted(Subject::RegistrationsFrom(address), limit)]
+            }
+            Attempt::AskForLetters(address) => {
+                let limit = ("mail_request", settings.mail_request);
+                vec![counted(Subject::LettersFrom(address), limit)]
+            }
+            Attempt::ChangeEmail(user) => {
+                let limit = ("change_email", settings.change_email);
+                vec![counted(Subject::EmailOf(user), limit)]
+            }
+        }
+    }
+
+    /// Counts what succeeds as well as what fails, since each success has its price.
+    ///
+    /// # Errors
+    /// As [`Auth::attempt`].
+    pub(super) async fn count(&self, attempt: Attempt<'_>) -> Result<(), AuthError> {
+        self.attempt(attempt).await.map(|ReservedAttempt(_)| ())
+    }
+
+    /// A mail to somebody who has not asked for it, unless the mailbox has been sent so many lately that it
+    /// is only a nuisance. Whether it was is not told: whoever asks for letters to others learns nothing.
+    pub(super) async fn unless_flooded(
+        &self,
+        email: &Email,
+        mail: Option<Mail>,
+    ) -> Result<Option<Mail>, AuthError> {
+        let settings = &self.settings.throttle;
+        if settings.insecure_off {
+            return Ok(mail);
+        }
+        let reservation = Reservation {
+            key: self.throttle_keys.key(Subject::Mailbox(&email.folded())),
+            limit: settings.mail_recipient,
+        };
+        let now = self.clock.now();
+        match self.store.reserve_attempt(&[reservation], now).await? {
+            AttemptOutcome::Reserved(_) => Ok(mail),
+            AttemptOutcome::Wait(_) => {
+                let (limit, user) = ("mail_recipient", None);
+                Event::Throttled { limit, user }.tell();
+                Ok(None)
+            }
         }
     }
 
@@ -156,17 +210,18 @@ impl Auth {
     pub fn admit(&self, action: LocalAction, address: Option<IpAddr>) -> Result<(), AuthError> {
         let settings = &self.settings.throttle;
         let (limit, name) = match action {
+            LocalAction::MailedToken => (settings.mailed_tokens, "mailed_tokens"),
             LocalAction::Csrf => (settings.csrf, "csrf"),
             LocalAction::Revocations => (settings.revocations, "revocations"),
         };
-        self.count(name, network(address), &limit)
+        self.count_here(name, network(address), &limit)
     }
 
     /// Counts a refresh of a session, in this process alone: a page that has run away is held back before
     /// it reaches the store.
     pub(super) fn count_refresh(&self, session: SessionId) -> Result<(), AuthError> {
         let limit = self.settings.throttle.refresh;
-        self.count("refresh", session.0.into_bytes(), &limit)
+        self.count_here("refresh", session.0.into_bytes(), &limit)
     }
 
     /// What whoever showed a token that was refused is answered: with the refusal, or, when too many have
@@ -185,13 +240,18 @@ impl Auth {
             return refusal;
         }
         let limit = self.settings.throttle.refused_tokens;
-        match self.count("refused_tokens", network(address), &limit) {
+        match self.count_here("refused_tokens", network(address), &limit) {
             Ok(()) => refusal,
             Err(throttled) => throttled,
         }
     }
 
-    fn count(&self, name: &'static str, whose: [u8; 16], limit: &Limit) -> Result<(), AuthError> {
+    fn count_here(
+        &self,
+        name: &'static str,
+        whose: [u8; 16],
+        limit: &Limit,
+    ) -> Result<(), AuthError> {
         if self.settings.throttle.insecure_off {
             return Ok(());
         }

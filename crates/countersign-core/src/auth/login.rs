@@ -267,12 +267,14 @@ mod tests {
     use crate::password::{EncodedPassword, HashingSettings};
     use crate::secrets::RootSecret;
     use crate::store::{MemoryStore, Store as _};
-    use crate::user::{Email, NewUser, Username};
+    use crate::user::{Email, NewUser, PersonName, Username};
 
     async fn service_with_a_user_of(password: EncodedPassword) -> Auth {
         let store = Arc::new(MemoryStore::default());
         let user = NewUser {
             username: Username::parse("ana").unwrap(),
+            first_name: PersonName::default(),
+            last_name: PersonName::default(),
             email: Email::default(),
             password,
             is_staff: false,

@@ -39,6 +39,14 @@ pub(crate) enum Subject<'a> {
     DevicesOf(UserId),
     /// A user who is signed in and shows the password in force.
     PasswordOf(UserId),
+    /// Everybody at an address who registers.
+    RegistrationsFrom(Option<IpAddr>),
+    /// Everybody at an address who wants letters sent.
+    LettersFrom(Option<IpAddr>),
+    /// Whoever reads a mailbox, by the folded address.
+    Mailbox(&'a str),
+    /// A user who wants another address.
+    EmailOf(UserId),
 }
 
 /// Makes the keys of counters.
@@ -78,6 +86,22 @@ impl ThrottleKeys {
             }
             Subject::PasswordOf(user) => {
                 context.update(b"password of:");
+                context.update(&user.0.to_be_bytes());
+            }
+            Subject::RegistrationsFrom(address) => {
+                context.update(b"registrations from:");
+                context.update(&network(address));
+            }
+            Subject::LettersFrom(address) => {
+                context.update(b"letters from:");
+                context.update(&network(address));
+            }
+            Subject::Mailbox(address) => {
+                context.update(b"mailbox:");
+                context.update(address.as_bytes());
+            }
+            Subject::EmailOf(user) => {
+                context.update(b"e-mail of:");
                 context.update(&user.0.to_be_bytes());
             }
         }
@@ -171,6 +195,13 @@ mod tests {
             Subject::DevicesOf(UserId(2)),
             Subject::PasswordOf(UserId(1)),
             Subject::PasswordOf(UserId(2)),
+            Subject::RegistrationsFrom(Some(ip("1.2.3.4"))),
+            Subject::RegistrationsFrom(None),
+            Subject::LettersFrom(Some(ip("1.2.3.4"))),
+            Subject::LettersFrom(None),
+            Subject::Mailbox("alice"),
+            Subject::EmailOf(UserId(1)),
+            Subject::EmailOf(UserId(2)),
         ];
         let mut all: Vec<_> = subjects.iter().map(|subject| keys.key(*subject)).collect();
         all.sort_unstable();
