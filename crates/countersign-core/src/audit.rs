@@ -97,6 +97,12 @@ pub enum Event<'a> {
         user: Option<UserId>,
         reason: LoginRefusal,
     },
+    /// A user signed in after many sign-ins had been refused, so many since the last.
+    LoginAfterFailures {
+        user: UserId,
+        session: SessionId,
+        failures: u32,
+    },
     /// A stored password was re-hashed to today's cost.
     PasswordUpgraded { user: UserId },
     /// A refresh token of the Django site was exchanged for a session.
@@ -204,12 +210,19 @@ pub enum Kept {
 impl Event<'_> {
     /// The name of [`Event::SessionEnded`].
     pub const SESSION_ENDED: &'static str = "session_ended";
+    /// The name of [`Event::LoginSucceeded`].
+    pub const LOGIN_SUCCEEDED: &'static str = "login_succeeded";
+    /// The name of [`Event::LoginRefused`].
+    pub const LOGIN_REFUSED: &'static str = "login_refused";
+    /// The name of [`Event::SessionTakenOver`].
+    pub const SESSION_TAKEN_OVER: &'static str = "session_taken_over";
 
     /// What is kept of it.
     pub const fn kept(&self) -> Kept {
         match self {
             Self::LoginSucceeded { .. }
             | Self::LoginRefused { .. }
+            | Self::LoginAfterFailures { .. }
             | Self::PasswordUpgraded { .. }
             | Self::SessionTakenOver { .. }
             | Self::RefreshReused { .. }
@@ -271,6 +284,7 @@ impl Event<'_> {
     const fn user(&self) -> Option<UserId> {
         match *self {
             Self::LoginSucceeded { user, .. }
+            | Self::LoginAfterFailures { user, .. }
             | Self::PasswordUpgraded { user }
             | Self::SessionTakenOver { user, .. }
             | Self::SessionRefreshed { user, .. }
@@ -310,6 +324,7 @@ impl Event<'_> {
     const fn session(&self) -> Option<SessionId> {
         match *self {
             Self::LoginSucceeded { session, .. }
+            | Self::LoginAfterFailures { session, .. }
             | Self::SessionTakenOver { session, .. }
             | Self::SessionRefreshed { session, .. }
             | Self::RefreshReplayed { session, .. }
@@ -338,6 +353,7 @@ impl Event<'_> {
                 ..
             } => json!({"is_staff": is_staff, "is_superuser": is_superuser}),
             Self::Throttled { limit, .. } => json!({"limit": limit}),
+            Self::LoginAfterFailures { failures, .. } => json!({"failures": failures}),
             Self::SigningKeyMoved { kid, state } => json!({"kid": kid, "state": state}),
             _ => Value::Null,
         };
@@ -350,10 +366,11 @@ impl Event<'_> {
     /// The event's stable name.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::LoginSucceeded { .. } => "login_succeeded",
-            Self::LoginRefused { .. } => "login_refused",
+            Self::LoginSucceeded { .. } => Self::LOGIN_SUCCEEDED,
+            Self::LoginRefused { .. } => Self::LOGIN_REFUSED,
+            Self::LoginAfterFailures { .. } => "login_after_failures",
             Self::PasswordUpgraded { .. } => "password_upgraded",
-            Self::SessionTakenOver { .. } => "session_taken_over",
+            Self::SessionTakenOver { .. } => Self::SESSION_TAKEN_OVER,
             Self::SessionRefreshed { .. } => "session_refreshed",
             Self::RefreshReplayed { .. } => "refresh_replayed",
             Self::RefreshReused { .. } => "refresh_reused",
@@ -401,6 +418,11 @@ impl Event<'_> {
             Self::SessionRefreshed { user, session } | Self::RefreshReplayed { user, session } => {
                 debug!(event, %user, %session);
             }
+            Self::LoginAfterFailures {
+                user,
+                session,
+                failures,
+            } => warn!(event, %user, %session, failures),
             Self::RefreshReused { user, session } => warn!(event, %user, %session),
             Self::RefreshRefused { reason, session } => {
                 info!(event, session = session.map(display), reason);

@@ -91,7 +91,7 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The order in which sections are shown: first where the service is, then what it does.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "server",
     "database",
     "secrets",
@@ -106,6 +106,7 @@ const ORDER: [&str; 15] = [
     "throttle",
     "django",
     "mail",
+    "notices",
     "log",
 ];
 

@@ -17,6 +17,7 @@ mod layers;
 mod legacy_tokens;
 mod log;
 mod mail;
+mod notices;
 mod password;
 mod problems;
 pub(crate) mod reference;
@@ -58,6 +59,7 @@ use self::log::LogSection;
 pub(crate) use self::log::{LogFormat, LogSettings};
 use self::mail::MailSection;
 pub(crate) use self::mail::{MailSettings, SmtpSecurity, SmtpSettings, TransportSettings};
+use self::notices::NoticesSection;
 use self::password::PasswordSection;
 pub(crate) use self::problems::Problems;
 pub(crate) use self::registration::PageSettings;
@@ -92,6 +94,7 @@ pub(crate) struct RawSettings {
     throttle: ThrottleSection,
     django: DjangoSection,
     mail: MailSection,
+    notices: NoticesSection,
     log: LogSection,
 }
 
@@ -272,6 +275,7 @@ impl Settings {
             },
             registration: raw.registration.check(&server, &mail.transport, problems),
             queue_mail: mail.transport.delivers(),
+            notices: raw.notices.check(),
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),

@@ -20,6 +20,7 @@ mod login;
 mod logout;
 mod logs;
 mod malformed;
+mod notices;
 mod operations;
 mod origin_and_csrf;
 mod password;
