@@ -70,6 +70,8 @@ pub enum LoginRefusal {
     Inactive,
     /// The password was changed while it was being checked.
     ChangedMeanwhile,
+    /// Too many attempts by all of the user's names together: the password was not looked at.
+    TooManyAttempts,
 }
 
 impl LoginRefusal {
@@ -79,6 +81,7 @@ impl LoginRefusal {
             Self::WrongPassword => "wrong_password",
             Self::Inactive => "user_inactive",
             Self::ChangedMeanwhile => "changed_meanwhile",
+            Self::TooManyAttempts => "too_many_attempts",
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::AuthError;
 use crate::mail::Mail;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
-use crate::throttle::keys::{Subject, account_name, network};
+use crate::throttle::keys::{Subject, Whoever, account_name, network};
 use crate::throttle::{
     AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings, Wait,
 };
@@ -28,7 +28,8 @@ pub(super) enum Attempt<'a> {
         address: Option<IpAddr>,
         /// The device, if the user has signed in from it before.
         device: Option<KnownDevice>,
-        /// The user, if there is one: for the event, and for nothing else.
+        /// The user, if there is one: for the event, and for what is counted of a user's names together,
+        /// of which nobody is told.
         user: Option<UserId>,
     },
     /// A proof of the password in force by a user who is signed in.
@@ -45,8 +46,13 @@ pub(super) enum Attempt<'a> {
 }
 
 /// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
+#[derive(Default)]
 #[must_use = "what succeeds gives the attempt back"]
-pub(super) struct ReservedAttempt(Vec<Refund>);
+pub(super) struct ReservedAttempt {
+    refunds: Vec<Refund>,
+    /// Whether it must fail whatever it shows, because a counter is full of which nobody is told.
+    pub(super) is_muted: bool,
+}
 
 impl Auth {
     /// Reserves an attempt, before anything of it is looked at.
@@ -56,7 +62,7 @@ impl Auth {
     pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<ReservedAttempt, AuthError> {
         let settings = &self.settings.throttle;
         if settings.insecure_off {
-            return Ok(ReservedAttempt(Vec::new()));
+            return Ok(ReservedAttempt::default());
         }
         let reservations = self.reservations(attempt, settings);
         let now = self.clock.now();
@@ -72,7 +78,10 @@ impl Auth {
             }
         };
         match outcome {
-            AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt(refunds)),
+            AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt {
+                is_muted: refunds.len() < reservations.len(),
+                refunds,
+            }),
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
                 let user = match attempt {
                     Attempt::Login { user, .. } => user,
@@ -95,8 +104,12 @@ impl Auth {
         settings: &ThrottleSettings,
     ) -> Vec<(&'static str, Reservation)> {
         let counted = |subject, (name, limit)| {
-            let key = self.throttle_keys.key(subject);
-            (name, Reservation { key, limit })
+            let reservation = Reservation {
+                key: self.throttle_keys.key(subject),
+                limit,
+                is_silent: false,
+            };
+            (name, reservation)
         };
         match attempt {
             Attempt::Login {
@@ -114,7 +127,10 @@ impl Auth {
                 ]
             }
             Attempt::Login {
-                username, address, ..
+                username,
+                address,
+                user,
+                ..
             } => {
                 let account = account_name(username);
                 let from_address = Subject::AccountFromAddress(&account, address);
@@ -132,8 +148,19 @@ impl Auth {
                     ),
                 ];
                 let limit = ("login_address", settings.login_address);
-                let address = address.map(Subject::Address);
-                all.extend(address.map(|address| counted(address, limit)));
+                let from = address.map(Subject::Address);
+                all.extend(from.map(|address| counted(address, limit)));
+                // A user has a name and perhaps an address to sign in with: whoever takes turns guesses no
+                // more often in all. Nobody is told when this one is full, or it would tell that the two are
+                // one user's.
+                let whoever = user.map_or(Whoever::Nobody(&account), Whoever::User);
+                let limit = ("login_account", settings.login_account);
+                let (name, reservation) = counted(Subject::Anybody(whoever), limit);
+                let reservation = Reservation {
+                    is_silent: true,
+                    ..reservation
+                };
+                all.push((name, reservation));
                 all
             }
             Attempt::ChangePassword(user) => {
@@ -160,7 +187,7 @@ impl Auth {
     /// # Errors
     /// As [`Auth::attempt`].
     pub(super) async fn count(&self, attempt: Attempt<'_>) -> Result<(), AuthError> {
-        self.attempt(attempt).await.map(|ReservedAttempt(_)| ())
+        self.attempt(attempt).await.map(|_counted| ())
     }
 
     /// A mail to somebody who has not asked for it, unless the mailbox has been sent so many lately that it
@@ -177,6 +204,7 @@ impl Auth {
         let reservation = Reservation {
             key: self.throttle_keys.key(Subject::Mailbox(&email.folded())),
             limit: settings.mail_recipient,
+            is_silent: false,
         };
         let now = self.clock.now();
         match self.store.reserve_attempt(&[reservation], now).await? {
@@ -190,7 +218,8 @@ impl Auth {
     }
 
     /// Gives back exactly what an attempt has reserved, because it succeeded.
-    pub(super) async fn give_back(&self, ReservedAttempt(refunds): ReservedAttempt) {
+    pub(super) async fn give_back(&self, reserved: ReservedAttempt) {
+        let refunds = reserved.refunds;
         if refunds.is_empty() {
             return;
         }

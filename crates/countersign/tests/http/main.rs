@@ -5,6 +5,7 @@
     reason = "the helpers of these tests are tests as well"
 )]
 
+mod account_pages;
 mod api_page;
 mod cookies;
 mod cors;
