@@ -7,6 +7,8 @@ mod cli;
 mod commands;
 mod config;
 mod connection;
+mod demo;
+mod doctor;
 mod failure;
 mod listener;
 mod log_queue;

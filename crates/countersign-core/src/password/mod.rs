@@ -341,6 +341,20 @@ fn timed<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, Duration, Durati
     (outcome, began, clock.uptime().saturating_sub(began))
 }
 
+/// Whether a password matches a stored one, for those who look for stored ones that do harm. `None`: it is
+/// in no encoding that we know, asks for more than is ever computed, or for more than `most_work` passes
+/// over its memory or applications of its function.
+#[cfg(any(test, feature = "testing"))]
+pub fn matches_cheaply(
+    password: &Password,
+    stored: &EncodedPassword,
+    most_work: u64,
+) -> Option<bool> {
+    let stored = StoredHash::parse(stored)?;
+    let mut memory = Argon2Memory::keeping(HashingSettings::CHEAP.cost);
+    (stored.cost().work <= most_work).then(|| stored.matches(password.bytes(), &mut memory))
+}
+
 fn random<const LENGTH: usize>(randomness: &dyn Randomness) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     randomness.fill(&mut bytes);

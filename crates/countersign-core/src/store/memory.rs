@@ -38,6 +38,8 @@ pub struct MemoryStore {
 struct Tables {
     last_user_id: i64,
     users: BTreeMap<UserId, (User, EncodedPassword)>,
+    /// What the names of those users look like.
+    looks: BTreeMap<UserId, Likeness>,
     sessions: BTreeMap<SessionId, Session>,
     /// Up to when the legacy tokens of a user are refused.
     cut_offs: BTreeMap<UserId, Timestamp>,
@@ -114,9 +116,7 @@ impl Tables {
     /// Whether somebody has a name, or one that is alike.
     fn has_name(&self, username: &str) -> bool {
         let likeness = Likeness::of(username);
-        self.users.values().any(|(user, _)| {
-            user.username == username || Likeness::of(&user.username).is_alike(&likeness)
-        })
+        self.looks.values().any(|look| look.is_alike(&likeness))
     }
 
     fn create(&mut self, new: &NewUser, trail: &Trail) -> Option<User> {
@@ -138,6 +138,7 @@ impl Tables {
             date_joined: new.date_joined,
         };
         let stored = (user.clone(), new.password.clone());
+        self.looks.insert(user.id, new.username.likeness());
         self.users.insert(user.id, stored);
         self.record(trail.entries.iter().map(|entry| AuditEntry {
             user: entry.user.or(Some(user.id)),
@@ -296,7 +297,7 @@ impl Store for MemoryStore {
         Ok(user)
     }
 
-    /// Nobody else makes users here, and their names are looked at when one is made.
+    /// Nobody else makes users here, so all names are known.
     async fn note_names(&self, _: Option<UserId>, _: u32) -> Result<NotedNames, StoreError> {
         Ok(NotedNames {
             next: None,
@@ -396,6 +397,7 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         tables.mailed_tokens.retain(|_, token| token.user != id);
+        tables.looks.remove(&id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
         tables.leave(trail, &ended);
         drop(tables);

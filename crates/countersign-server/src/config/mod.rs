@@ -205,6 +205,17 @@ impl DatabaseSettings {
 }
 
 impl Settings {
+    /// Reads and checks those of this file alone, whatever the environment says.
+    pub(crate) fn load_file_alone(file: PathBuf) -> Result<Self, Problems> {
+        Self::load(&Inputs {
+            now: SystemClock.now(),
+            file: Some(file),
+            environment: Vec::new(),
+            command_line: Vec::new(),
+            moves_users: false,
+        })
+    }
+
     /// Reads and checks the settings.
     pub(crate) fn load(inputs: &Inputs) -> Result<Self, Problems> {
         let mut problems = Problems::default();

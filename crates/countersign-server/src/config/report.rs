@@ -79,6 +79,11 @@ impl Report {
             .any(|entry| entry.path == path && entry.source != Source::Default)
     }
 
+    /// Whether someone set anything.
+    pub(crate) fn is_any_set(&self) -> bool {
+        self.0.iter().any(|entry| entry.source != Source::Default)
+    }
+
     /// Whether an environment variable sets this.
     pub(crate) fn is_in_environment(&self, path: &str) -> bool {
         let from = |entry: &InForce| matches!(entry.source, Source::Environment(_));

@@ -295,7 +295,7 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
     let yesterday = Auth::start(std::sync::Arc::clone(&store), &service.secret, yesterday).await;
     let account = countersign::core::auth::NewAccount {
         username: countersign::core::user::Username::parse("ana").unwrap(),
-        email: countersign::core::user::Email::default(),
+        email: Email::default(),
         password: Some(countersign::core::password::Password::new(PASSWORD.to_owned()).unwrap()),
         is_staff: false,
         is_superuser: false,

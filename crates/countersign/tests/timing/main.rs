@@ -158,7 +158,7 @@ impl Line {
         status: u16,
         kinds: [&dyn Fn() -> Value; 2],
     ) -> [Vec<f64>; 2] {
-        let mut order = [[0; REQUESTS], [1; REQUESTS]].concat();
+        let mut order: Vec<_> = (0..2 * REQUESTS).map(|number| number % 2).collect();
         shuffle(&mut order);
         for kind in &order[..WARM_UP] {
             self.time(path, status, &kinds[*kind]());
