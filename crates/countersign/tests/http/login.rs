@@ -1,8 +1,10 @@
 //! `POST /users/login`
 
 use crate::harness::{FOREIGN, LISTED, PASSWORD, Service, Setup, service_with_ana};
+use countersign::core::auth::NewAccount;
+use countersign::core::password::Password;
 use countersign::core::session::EndedBy;
-use countersign::core::user::Email;
+use countersign::core::user::{Email, Username};
 use http::StatusCode;
 use serde_json::json;
 
@@ -293,10 +295,10 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
         ..AuthSettings::default()
     };
     let yesterday = Auth::start(std::sync::Arc::clone(&store), &service.secret, yesterday).await;
-    let account = countersign::core::auth::NewAccount {
-        username: countersign::core::user::Username::parse("ana").unwrap(),
+    let account = NewAccount {
+        username: Username::parse("ana").unwrap(),
         email: Email::default(),
-        password: Some(countersign::core::password::Password::new(PASSWORD.to_owned()).unwrap()),
+        password: Some(Password::new(PASSWORD.to_owned()).unwrap()),
         is_staff: false,
         is_superuser: false,
     };
@@ -409,7 +411,15 @@ async fn whoever_has_proven_an_address_signs_in_by_it_too() {
 async fn a_name_that_is_somebodys_to_the_letter_comes_before_an_address() {
     let service = service_with_a_proven_address().await;
     // As Django would let be; nobody registers so here.
-    service.make_user("ana@example.org").await;
+    let account = NewAccount {
+        username: Username::parse("ana@example.org").unwrap(),
+        email: Email::default(),
+        password: Some(Password::new(PASSWORD.to_owned()).unwrap()),
+        is_staff: false,
+        is_superuser: false,
+    };
+    let by = EndedBy::CommandLine;
+    service.auth.create_user(account, by).await.unwrap();
     let mut visitor = service.visitor();
     let answer = visitor.login("ana@example.org", PASSWORD).await;
     let answer = answer.expect(StatusCode::OK);

@@ -611,8 +611,8 @@ async fn counters_are_kept_as_long_as_they_count() {
     // The address's, after half a minute.
     assert_eq!(removed().await, 1);
     service.later(15 * 60);
-    // The account's, and the account's from there.
-    assert_eq!(removed().await, 2);
+    // The account's, the account's from there, and that of all names of its user.
+    assert_eq!(removed().await, 3);
 }
 
 #[tokio::test]
