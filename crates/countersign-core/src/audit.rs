@@ -6,7 +6,9 @@
 //! An event never holds a password, a token, a cookie or what someone typed as a username: people
 //! type their password there.
 
+mod counts;
 mod entry;
+mod tally;
 
 use std::net::IpAddr;
 
@@ -17,7 +19,10 @@ use crate::mail::MailId;
 use crate::session::{EndReason, EndedBy, SessionId};
 use crate::user::UserId;
 
+pub(crate) use self::counts::lose;
+pub use self::counts::{event_counts, lost_entries};
 pub use self::entry::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
+pub(crate) use self::tally::Tally;
 
 /// Who calls, as far as that can be seen: for sessions and events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -140,6 +145,11 @@ pub enum Event<'a> {
     },
     /// A user was deleted.
     UserDeleted { user: UserId },
+    /// A request came from a page that may not ask.
+    OriginRefused,
+    /// The service started with these settings: the SHA-256 of those in force, and the names of those that
+    /// somebody has set.
+    SettingsInForce { digest: &'a str, set: &'a [&'a str] },
     /// Something was attempted too often, and was not looked at: which limit of the section `throttle` says
     /// so, and the user if there is one.
     Throttled {
@@ -199,10 +209,12 @@ impl Event<'_> {
             | Self::ActiveSet { .. }
             | Self::RolesSet { .. }
             | Self::UserDeleted { .. }
-            | Self::SigningKeyMoved { .. } => Kept::Each,
+            | Self::SigningKeyMoved { .. }
+            | Self::SettingsInForce { .. } => Kept::Each,
             Self::RefreshRefused { .. }
             | Self::AccessTokenRefused { .. }
             | Self::CsrfRefused { .. }
+            | Self::OriginRefused
             | Self::Throttled { .. } => Kept::Gathered,
             Self::SessionRefreshed { .. }
             | Self::RefreshReplayed { .. }
@@ -258,6 +270,8 @@ impl Event<'_> {
             Self::RefreshRefused { .. }
             | Self::AccessTokenRefused { .. }
             | Self::CsrfRefused { .. }
+            | Self::OriginRefused
+            | Self::SettingsInForce { .. }
             | Self::SigningKeyMoved { .. }
             | Self::SessionsSwept { .. }
             | Self::MailDelivered { .. }
@@ -297,11 +311,29 @@ impl Event<'_> {
             } => json!({"is_staff": is_staff, "is_superuser": is_superuser}),
             Self::Throttled { limit, .. } => json!({"limit": limit}),
             Self::SigningKeyMoved { kid, state } => json!({"kid": kid, "state": state}),
+            Self::SettingsInForce { digest, set } => json!({"digest": digest, "set": set}),
             _ => Value::Null,
         };
         match details {
             Value::Object(details) => details,
             _ => Map::new(),
+        }
+    }
+
+    /// What tells its kinds apart, for who counts them: a reason, a limit, a state, or nothing. Always one of
+    /// a few words of this program's own.
+    const fn kind(&self) -> &'static str {
+        match *self {
+            Self::LoginRefused { reason, .. } => reason.code(),
+            Self::SessionEnded { reason, .. } => reason.code(),
+            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => reason,
+            Self::Throttled { limit, .. } => limit,
+            Self::SigningKeyMoved { state, .. } => state,
+            Self::PowersLeftOut { claim, .. } => claim,
+            Self::MailDelivered { kind, .. }
+            | Self::MailPostponed { kind, .. }
+            | Self::MailGivenUp { kind, .. } => kind,
+            _ => "",
         }
     }
 
@@ -326,6 +358,8 @@ impl Event<'_> {
             Self::RolesSet { .. } => "roles_set",
             Self::UserDeleted { .. } => "user_deleted",
             Self::PasswordChangeRefused { .. } => "password_change_refused",
+            Self::OriginRefused => "origin_refused",
+            Self::SettingsInForce { .. } => "settings_in_force",
             Self::Throttled { .. } => "throttled",
             Self::PowersLeftOut { .. } => "powers_left_out",
             Self::SigningKeyMoved { .. } => "signing_key_moved",
@@ -336,10 +370,11 @@ impl Event<'_> {
         }
     }
 
-    /// Tells the event, as one line of the log.
+    /// Tells the event, as one line of the log, and counts it.
     pub fn tell(&self) {
         use tracing::{debug, info, warn};
         let event = self.name();
+        counts::add(event, self.kind(), 1);
         match *self {
             Self::LoginSucceeded { user, session } | Self::SessionTakenOver { user, session } => {
                 info!(event, %user, %session);
@@ -360,6 +395,8 @@ impl Event<'_> {
                 reason,
             } => info!(event, %user, %session, %reason),
             Self::AccessTokenRefused { reason } => info!(event, reason),
+            Self::OriginRefused => warn!(event),
+            Self::SettingsInForce { digest, set } => info!(event, digest, set = set.join(" ")),
             Self::CsrfRefused { session } => warn!(event, %session),
             Self::PasswordUpgraded { user }
             | Self::UserCreated { user }
@@ -378,7 +415,11 @@ impl Event<'_> {
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
-            Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
+            Self::SessionsSwept { expired, removed } => {
+                let reason = EndReason::Expired.code();
+                counts::add(Self::SESSION_ENDED, reason, expired.into());
+                info!(event, expired, removed);
+            }
             Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),

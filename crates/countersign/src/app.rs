@@ -6,6 +6,7 @@ use axum::Router;
 use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
+use crate::metrics::Requests;
 use crate::router;
 use crate::settings::HttpSettings;
 use crate::state::{AppState, WAITING_PLACES};
@@ -42,6 +43,7 @@ impl App {
                 settings,
                 waiting: Semaphore::new(WAITING_PLACES),
                 untrusted_forwards: UntrustedForwards::default(),
+                requests: Requests::new(),
                 openapi: OnceLock::new(),
             }),
         }
@@ -56,7 +58,7 @@ impl App {
         router::public(Arc::clone(&self.state))
     }
 
-    /// `/healthz` and `/readyz`, for a listener that only the operator reaches.
+    /// `/healthz`, `/readyz` and `/metrics`, for a listener that only the operator reaches.
     pub fn operations_router(&self) -> Router {
         router::operations(Arc::clone(&self.state))
     }

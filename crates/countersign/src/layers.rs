@@ -6,16 +6,16 @@
 //! 4. CORS preflights, and people who open an API path in a browser, are answered;
 //! 5. panics become 500, and what takes too long 503;
 //! 6. the handler;
-//! 7. CORS and security headers, and the request id, on whatever came out.
+//! 7. CORS and security headers, and the request id, on whatever came out, which is counted.
 //!
 //! One layer of our own does all this: seven general ones cost a third of the requests per second.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -23,7 +23,6 @@ use http::{HeaderName, HeaderValue, header};
 use tracing::Instrument as _;
 
 use crate::error::ApiError;
-use crate::settings::HttpSettings;
 use crate::state::AppState;
 use crate::surroundings::Surroundings;
 use crate::{admission, api_page, body, cors};
@@ -37,6 +36,9 @@ pub(crate) async fn onion(
     request: Request,
     next: Next,
 ) -> Response {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
     let settings = &state.settings;
     let surroundings = Surroundings::of(settings, &request);
     if !surroundings.via_trusted_proxy {
@@ -44,18 +46,21 @@ pub(crate) async fn onion(
     }
     let listed = cors::listed_origin(settings, request.headers());
     let span = surroundings.span();
-    let mut response = inside(settings, &surroundings, listed.as_ref(), request, next)
+    let mut response = inside(&state, &surroundings, listed.as_ref(), request, next)
         .instrument(span)
         .await;
     cors::mark(&mut response, listed);
     secure(&mut response, surroundings.by_https);
     surroundings.mark(&mut response);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let took = began.elapsed();
+    state.requests.note(route, &method, response.status(), took);
     response
 }
 
 /// What may answer, from the outside in.
 async fn inside(
-    settings: &HttpSettings,
+    state: &AppState,
     surroundings: &Surroundings,
     listed_origin: Option<&HeaderValue>,
     request: Request,
@@ -65,7 +70,11 @@ async fn inside(
         Ok(request) => request,
         Err(refused) => return refused,
     };
+    let settings = &state.settings;
     if let Err(refused) = admission::admit(settings, surroundings, &request) {
+        if matches!(refused, ApiError::OriginDenied) {
+            state.auth.note_refused_origin(&surroundings.caller);
+        }
         return refused.into_response();
     }
     let preflight = cors::preflight(request.method(), request.headers(), listed_origin);
