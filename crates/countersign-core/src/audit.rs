@@ -189,42 +189,59 @@ pub enum Kept {
     Nothing,
 }
 
+/// One line of the reference of events: variant, stable name, and what is kept of it.
+macro_rules! events {
+    ($($variant:ident $name:literal $kept:ident;)*) => {
+        impl Event<'_> {
+            /// Every event's name, and what is kept of it.
+            pub const NAMES: &'static [(&'static str, Kept)] = &[$(($name, Kept::$kept)),*];
+
+            /// The event's stable name.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name),* }
+            }
+
+            /// What is kept of it.
+            pub const fn kept(&self) -> Kept {
+                match self { $(Self::$variant { .. } => Kept::$kept),* }
+            }
+        }
+    };
+}
+
+events! {
+    LoginSucceeded "login_succeeded" Each;
+    LoginRefused "login_refused" Each;
+    PasswordUpgraded "password_upgraded" Each;
+    SessionTakenOver "session_taken_over" Each;
+    SessionRefreshed "session_refreshed" Nothing;
+    RefreshReplayed "refresh_replayed" Nothing;
+    RefreshReused "refresh_reused" Each;
+    RefreshRefused "refresh_refused" Gathered;
+    SessionEnded "session_ended" Each;
+    AccessTokenRefused "access_token_refused" Gathered;
+    CsrfRefused "csrf_refused" Gathered;
+    OriginRefused "origin_refused" Gathered;
+    Throttled "throttled" Gathered;
+    UserCreated "user_created" Each;
+    ProfileChanged "profile_changed" Each;
+    PasswordSet "password_set" Each;
+    PasswordChangeRefused "password_change_refused" Each;
+    ActiveSet "active_set" Each;
+    RolesSet "roles_set" Each;
+    UserDeleted "user_deleted" Each;
+    SigningKeyMoved "signing_key_moved" Each;
+    SettingsInForce "settings_in_force" Each;
+    PowersLeftOut "powers_left_out" Nothing;
+    SessionsSwept "sessions_swept" Nothing;
+    MailDelivered "mail_delivered" Nothing;
+    MailPostponed "mail_postponed" Nothing;
+    MailGivenUp "mail_given_up" Nothing;
+}
+
 impl Event<'_> {
     /// The name of [`Event::SessionEnded`].
-    pub const SESSION_ENDED: &'static str = "session_ended";
-
-    /// What is kept of it.
-    pub const fn kept(&self) -> Kept {
-        match self {
-            Self::LoginSucceeded { .. }
-            | Self::LoginRefused { .. }
-            | Self::PasswordUpgraded { .. }
-            | Self::SessionTakenOver { .. }
-            | Self::RefreshReused { .. }
-            | Self::SessionEnded { .. }
-            | Self::UserCreated { .. }
-            | Self::ProfileChanged { .. }
-            | Self::PasswordSet { .. }
-            | Self::PasswordChangeRefused { .. }
-            | Self::ActiveSet { .. }
-            | Self::RolesSet { .. }
-            | Self::UserDeleted { .. }
-            | Self::SigningKeyMoved { .. }
-            | Self::SettingsInForce { .. } => Kept::Each,
-            Self::RefreshRefused { .. }
-            | Self::AccessTokenRefused { .. }
-            | Self::CsrfRefused { .. }
-            | Self::OriginRefused
-            | Self::Throttled { .. } => Kept::Gathered,
-            Self::SessionRefreshed { .. }
-            | Self::RefreshReplayed { .. }
-            | Self::PowersLeftOut { .. }
-            | Self::SessionsSwept { .. }
-            | Self::MailDelivered { .. }
-            | Self::MailPostponed { .. }
-            | Self::MailGivenUp { .. } => Kept::Nothing,
-        }
-    }
+    pub(crate) const SESSION_ENDED: &'static str = "session_ended";
 
     /// Its entry, if one is kept of each.
     pub(crate) fn entry(
@@ -337,39 +354,6 @@ impl Event<'_> {
         }
     }
 
-    /// The event's stable name.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::LoginSucceeded { .. } => "login_succeeded",
-            Self::LoginRefused { .. } => "login_refused",
-            Self::PasswordUpgraded { .. } => "password_upgraded",
-            Self::SessionTakenOver { .. } => "session_taken_over",
-            Self::SessionRefreshed { .. } => "session_refreshed",
-            Self::RefreshReplayed { .. } => "refresh_replayed",
-            Self::RefreshReused { .. } => "refresh_reused",
-            Self::RefreshRefused { .. } => "refresh_refused",
-            Self::SessionEnded { .. } => Self::SESSION_ENDED,
-            Self::AccessTokenRefused { .. } => "access_token_refused",
-            Self::CsrfRefused { .. } => "csrf_refused",
-            Self::UserCreated { .. } => "user_created",
-            Self::ProfileChanged { .. } => "profile_changed",
-            Self::PasswordSet { .. } => "password_set",
-            Self::ActiveSet { .. } => "active_set",
-            Self::RolesSet { .. } => "roles_set",
-            Self::UserDeleted { .. } => "user_deleted",
-            Self::PasswordChangeRefused { .. } => "password_change_refused",
-            Self::OriginRefused => "origin_refused",
-            Self::SettingsInForce { .. } => "settings_in_force",
-            Self::Throttled { .. } => "throttled",
-            Self::PowersLeftOut { .. } => "powers_left_out",
-            Self::SigningKeyMoved { .. } => "signing_key_moved",
-            Self::SessionsSwept { .. } => "sessions_swept",
-            Self::MailDelivered { .. } => "mail_delivered",
-            Self::MailPostponed { .. } => "mail_postponed",
-            Self::MailGivenUp { .. } => "mail_given_up",
-        }
-    }
-
     /// Tells the event, as one line of the log, and counts it.
     pub fn tell(&self) {
         use tracing::{debug, info, warn};
@@ -424,5 +408,53 @@ impl Event<'_> {
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names and the first words of the rows of a table.
+    fn rows(text: &str) -> Vec<(&str, &str)> {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| row.split_once("` | "))
+            .map(|(name, rest)| (name, rest.split(" |").next().unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn the_reference_has_every_event_that_is_kept_and_how() {
+        let kept = Event::NAMES.iter().filter_map(|(name, kept)| match kept {
+            Kept::Each => Some((*name, "each")),
+            Kept::Gathered => Some((*name, "gathered")),
+            Kept::Nothing => None,
+        });
+        let mut kept: Vec<_> = kept.collect();
+        let mut documented = rows(include_str!("../../../docs/audit.md"));
+        documented.retain(|(_, how)| ["each", "gathered"].contains(how));
+        kept.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, kept);
+    }
+
+    #[test]
+    fn the_operators_manual_has_every_event() {
+        let manual = include_str!("../../../docs/operations.md");
+        let (_, logs) = manual.split_once("\n## Logs\n").unwrap();
+        let logs = logs.split("\n## ").next().unwrap();
+        for (name, _) in Event::NAMES {
+            assert!(logs.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_end_is_the_events() {
+        let names: Vec<_> = Event::NAMES.iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&Event::SESSION_ENDED));
+        let mut once = names.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), names.len());
     }
 }

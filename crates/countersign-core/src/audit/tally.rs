@@ -120,17 +120,17 @@ mod tests {
         Timestamp::from_second(1_795_341_600).unwrap()
     }
 
-    fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
     fn what_is_alike_is_one_entry_that_says_how_often() {
         let tally = Tally::new();
         for _ in 0..3 {
-            tally.add(&REFUSED, ip("192.0.2.1"), now());
-            tally.add(&REFUSED, ip("2001:db8::1"), now());
-            tally.add(&REFUSED, ip("2001:db8::ffff:2"), now());
+            tally.add(&REFUSED, Some(ip("192.0.2.1")), now());
+            tally.add(&REFUSED, Some(ip("2001:db8::1")), now());
+            tally.add(&REFUSED, Some(ip("2001:db8::ffff:2")), now());
         }
         let throttled = Event::Throttled {
             limit: "csrf",

@@ -240,7 +240,7 @@ async fn an_inactive_user_is_not_let_in() {
     ana.refresh().await.refused(401, "session_ended");
     // Made active again, the old sessions stay ended.
     let user = service.auth.find_user("ana").await.unwrap();
-    let by = countersign::core::session::EndedBy::CommandLine;
+    let by = EndedBy::CommandLine;
     service.auth.set_active(user.id, true, by).await.unwrap();
     ana.user().await.refused(401, "session_ended");
     visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
