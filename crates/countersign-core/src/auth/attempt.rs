@@ -34,7 +34,7 @@ pub(super) enum Attempt<'a> {
     ///
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
-    ChangePassword(UserId),
+    ChangePassword(UserId, Option<IpAddr>),
 }
 
 /// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
@@ -67,14 +67,14 @@ impl Auth {
         match outcome {
             AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt(refunds)),
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
-                let user = match attempt {
-                    Attempt::Login { user, .. } => user,
-                    Attempt::ChangePassword(user) => Some(user),
+                let (user, address) = match attempt {
+                    Attempt::Login { user, address, .. } => (user, address),
+                    Attempt::ChangePassword(user, address) => (Some(user), address),
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
                 let limit = full.map_or("unknown", |(limit, _)| limit);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 Err(AuthError::Throttled { retry_after })
             }
         }
@@ -128,7 +128,7 @@ impl Auth {
                 all.extend(address.map(|address| counted(address, limit)));
                 all
             }
-            Attempt::ChangePassword(user) => {
+            Attempt::ChangePassword(user, _) => {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
             }
@@ -159,14 +159,18 @@ impl Auth {
             LocalAction::Csrf => (settings.csrf, "csrf"),
             LocalAction::Revocations => (settings.revocations, "revocations"),
         };
-        self.count(name, network(address), &limit)
+        self.count(name, network(address), &limit, address)
     }
 
     /// Counts a refresh of a session, in this process alone: a page that has run away is held back before
     /// it reaches the store.
-    pub(super) fn count_refresh(&self, session: SessionId) -> Result<(), AuthError> {
+    pub(super) fn count_refresh(
+        &self,
+        session: SessionId,
+        address: Option<IpAddr>,
+    ) -> Result<(), AuthError> {
         let limit = self.settings.throttle.refresh;
-        self.count("refresh", session.0.into_bytes(), &limit)
+        self.count("refresh", session.0.into_bytes(), &limit, address)
     }
 
     /// What whoever showed a token that was refused is answered: with the refusal, or, when too many have
@@ -185,13 +189,19 @@ impl Auth {
             return refusal;
         }
         let limit = self.settings.throttle.refused_tokens;
-        match self.count("refused_tokens", network(address), &limit) {
+        match self.count("refused_tokens", network(address), &limit, address) {
             Ok(()) => refusal,
             Err(throttled) => throttled,
         }
     }
 
-    fn count(&self, name: &'static str, whose: [u8; 16], limit: &Limit) -> Result<(), AuthError> {
+    fn count(
+        &self,
+        name: &'static str,
+        whose: [u8; 16],
+        limit: &Limit,
+        address: Option<IpAddr>,
+    ) -> Result<(), AuthError> {
         if self.settings.throttle.insecure_off {
             return Ok(());
         }
@@ -200,7 +210,7 @@ impl Auth {
             .reserve((name, whose), limit, now)
             .map_err(|retry_after: Duration| {
                 let (limit, user) = (name, None);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 AuthError::Throttled { retry_after }
             })
     }

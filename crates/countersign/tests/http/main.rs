@@ -6,6 +6,7 @@
 )]
 
 mod api_page;
+mod audit;
 mod cookies;
 mod cors;
 mod csrf;
