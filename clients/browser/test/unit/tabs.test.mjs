@@ -28,7 +28,7 @@ async function tabsOfAna(count) {
 }
 
 /** Node delivers what tabs tell each other a moment later. */
-const told = () => sleep(20);
+const told = () => sleep(100);
 
 test("a sign-in is known in all tabs, with nothing asked", async () => {
   const { service, tabs } = await tabsOfAna(3);
