@@ -10,6 +10,7 @@ use countersign_core::auth::{Auth, AuthSettings, NewAccount};
 use countersign_core::clock::{ManualClock, SystemRandomness};
 use countersign_core::password::{HashingSettings, Password};
 use countersign_core::secrets::RootSecret;
+use countersign_core::session::EndedBy;
 use countersign_core::store::MemoryStore;
 use countersign_core::user::{Email, Username};
 use countersign_token::jws::MAX_TOKEN_BYTES;
@@ -123,7 +124,8 @@ impl Service {
             );
             let auth = auth.await.expect("a store in memory works");
             for name in ["ana", "ben"] {
-                auth.create_user(account(name)).await.expect("a good name");
+                let made = auth.create_user(account(name), EndedBy::CommandLine);
+                made.await.expect("a good name");
             }
             Arc::new(auth)
         });

@@ -95,7 +95,10 @@ export function createClient(options: Options): Client {
   if (trusted.has("null")) throw new TypeError("url and apis must be http or https");
 
   let token: string | undefined;
+  /** The CSRF token of its session. */
   let csrf: string | undefined;
+  /** The CSRF token that was shown last with the cookie, which can be another session's. */
+  let proof: string | undefined;
   /** When the token will have been used up, on either clock. */
   let until = { wall: 0, elapsed: 0 };
   /** How long before that it is refreshed: not the same for all, or all come back together. */
@@ -189,7 +192,7 @@ export function createClient(options: Options): Client {
 
   /** The session is over: here, and in every tab that was in it. */
   function end(why?: CountersignError) {
-    if (csrf) tell({ ended: csrf, why: why && { ...why, message: why.message } });
+    for (const ended of [csrf, proof]) if (ended) tell({ ended, why: why && { ...why, message: why.message } });
     forget(why);
   }
 
@@ -220,15 +223,15 @@ export function createClient(options: Options): Client {
 
   /** Posts what the refresh cookie pays for, with the CSRF token of its session. */
   async function post<Answer>(path: string, body?: unknown): Promise<Answer> {
-    csrf ??= cookie();
+    proof = csrf ?? cookie();
     for (let isAgain = false; ; isAgain = true) {
-      csrf ??= (await askPlainly<{ csrf_token: string }>("GET", "/csrf")).csrf_token;
+      proof ??= (await askPlainly<{ csrf_token: string }>("GET", "/csrf")).csrf_token;
       try {
-        return await askPlainly<Answer>("POST", path, body, { "X-CSRFToken": csrf });
+        return await askPlainly<Answer>("POST", path, body, { "X-CSRFToken": proof });
       } catch (error) {
         // It was that of a session before, or a neighbour has planted it.
         if (isAgain || !/^csrf/.test((error as CountersignError).code)) throw error;
-        csrf = undefined;
+        proof = undefined;
       }
     }
   }
@@ -266,17 +269,18 @@ export function createClient(options: Options): Client {
           if (++failures >= PATIENCE || !isPassing || retryAfter > 2) {
             pausedUntil = platform.elapsed() + pause;
             // Unanswered, it may have been done; the answer can be had again, for half a minute.
-            if (!status && failures < 8)
-              platform
-                .wait(pause)
-                .then(() => (token === before ? refresh() : null))
-                .catch(() => {});
+            if (!status && failures < 8) askAgain(pause, before);
             throw error;
           }
           await platform.wait(pause);
         }
       }
     });
+  }
+
+  async function askAgain(pause: number, before: string | undefined) {
+    await platform.wait(pause);
+    if (token === before) await refresh().catch(() => {});
   }
 
   async function getAccessToken(evenIfNobody?: boolean) {
@@ -368,6 +372,8 @@ export function createClient(options: Options): Client {
 
     async user(fresh) {
       if (user !== undefined && !fresh) return user;
+      // What was asked before may be answered with what was.
+      if (fresh) await asking?.catch(() => {});
       try {
         return (await ask(fresh)) ?? null;
       } catch (error) {

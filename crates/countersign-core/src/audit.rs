@@ -1,13 +1,23 @@
 //! What happened: one event per outcome, told once, where it is decided.
 //!
+//! An event is a line of the log, and most are entries of the audit log, too, which the store keeps in the
+//! very transaction that they tell of ([`Trail`]).
+//!
 //! An event never holds a password, a token, a cookie or what someone typed as a username: people
 //! type their password there.
 
+mod entry;
+
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
 use crate::mail::MailId;
-use crate::session::{EndReason, SessionId};
+use crate::session::{EndReason, EndedBy, SessionId};
 use crate::user::UserId;
+
+pub use self::entry::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 
 /// Who calls, as far as that can be seen: for sessions and events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +26,37 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// What the client calls itself; cut to 512 characters.
     pub user_agent: Option<String>,
+    /// What ties the answer to the lines of the log.
+    pub request_id: Option<String>,
+}
+
+/// Who does something, after proof, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// Who.
+    pub by: EndedBy,
+    /// From where; nowhere if it is no request.
+    pub caller: Caller,
+}
+
+impl Actor {
+    /// A user who is signed in.
+    pub fn user(id: UserId, caller: &Caller) -> Self {
+        Self {
+            by: EndedBy::User(id),
+            caller: caller.clone(),
+        }
+    }
+}
+
+/// The command line and the service do what they do at no request.
+impl From<EndedBy> for Actor {
+    fn from(by: EndedBy) -> Self {
+        Self {
+            by,
+            caller: Caller::default(),
+        }
+    }
 }
 
 /// Why a login was refused. Told to the log, never to the client.
@@ -127,7 +168,143 @@ pub enum Event<'a> {
     },
 }
 
+/// What is kept of an event in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// An entry each.
+    Each,
+    /// One entry for many alike: such an event costs a stranger nothing.
+    Gathered,
+    /// Nothing: it happens all the time, and changes nothing that anybody asks for later.
+    Nothing,
+}
+
 impl Event<'_> {
+    /// The name of [`Event::SessionEnded`].
+    pub const SESSION_ENDED: &'static str = "session_ended";
+
+    /// What is kept of it.
+    pub const fn kept(&self) -> Kept {
+        match self {
+            Self::LoginSucceeded { .. }
+            | Self::LoginRefused { .. }
+            | Self::PasswordUpgraded { .. }
+            | Self::SessionTakenOver { .. }
+            | Self::RefreshReused { .. }
+            | Self::SessionEnded { .. }
+            | Self::UserCreated { .. }
+            | Self::ProfileChanged { .. }
+            | Self::PasswordSet { .. }
+            | Self::PasswordChangeRefused { .. }
+            | Self::ActiveSet { .. }
+            | Self::RolesSet { .. }
+            | Self::UserDeleted { .. }
+            | Self::SigningKeyMoved { .. } => Kept::Each,
+            Self::RefreshRefused { .. }
+            | Self::AccessTokenRefused { .. }
+            | Self::CsrfRefused { .. }
+            | Self::Throttled { .. } => Kept::Gathered,
+            Self::SessionRefreshed { .. }
+            | Self::RefreshReplayed { .. }
+            | Self::PowersLeftOut { .. }
+            | Self::SessionsSwept { .. }
+            | Self::MailDelivered { .. }
+            | Self::MailPostponed { .. }
+            | Self::MailGivenUp { .. } => Kept::Nothing,
+        }
+    }
+
+    /// Its entry, if one is kept of each.
+    pub(crate) fn entry(
+        &self,
+        at: Timestamp,
+        by: Option<EndedBy>,
+        caller: &Caller,
+    ) -> Option<AuditEntry> {
+        if self.kept() != Kept::Each {
+            return None;
+        }
+        Some(AuditEntry {
+            at,
+            event: self.name().to_owned(),
+            user: self.user(),
+            session: self.session(),
+            by,
+            caller: caller.clone(),
+            details: self.details(),
+            count: 1,
+        })
+    }
+
+    /// Whom it concerns.
+    const fn user(&self) -> Option<UserId> {
+        match *self {
+            Self::LoginSucceeded { user, .. }
+            | Self::PasswordUpgraded { user }
+            | Self::SessionTakenOver { user, .. }
+            | Self::SessionRefreshed { user, .. }
+            | Self::RefreshReplayed { user, .. }
+            | Self::RefreshReused { user, .. }
+            | Self::SessionEnded { user, .. }
+            | Self::UserCreated { user }
+            | Self::ProfileChanged { user }
+            | Self::PasswordSet { user }
+            | Self::PasswordChangeRefused { user }
+            | Self::ActiveSet { user, .. }
+            | Self::RolesSet { user, .. }
+            | Self::UserDeleted { user }
+            | Self::PowersLeftOut { user, .. } => Some(user),
+            Self::LoginRefused { user, .. } | Self::Throttled { user, .. } => user,
+            Self::RefreshRefused { .. }
+            | Self::AccessTokenRefused { .. }
+            | Self::CsrfRefused { .. }
+            | Self::SigningKeyMoved { .. }
+            | Self::SessionsSwept { .. }
+            | Self::MailDelivered { .. }
+            | Self::MailPostponed { .. }
+            | Self::MailGivenUp { .. } => None,
+        }
+    }
+
+    /// Which session it is about.
+    const fn session(&self) -> Option<SessionId> {
+        match *self {
+            Self::LoginSucceeded { session, .. }
+            | Self::SessionTakenOver { session, .. }
+            | Self::SessionRefreshed { session, .. }
+            | Self::RefreshReplayed { session, .. }
+            | Self::RefreshReused { session, .. }
+            | Self::SessionEnded { session, .. }
+            | Self::CsrfRefused { session } => Some(session),
+            Self::RefreshRefused { session, .. } => session,
+            _ => None,
+        }
+    }
+
+    /// What else there is to say of it.
+    fn details(&self) -> Map<String, Value> {
+        let details = match *self {
+            Self::LoginRefused { reason, .. } => json!({"reason": reason.code()}),
+            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => {
+                json!({"reason": reason})
+            }
+            Self::SessionEnded { reason, .. } => json!({"reason": reason.code()}),
+            Self::ActiveSet { active, .. } => json!({"active": active}),
+            Self::RolesSet {
+                is_staff,
+                is_superuser,
+                ..
+            } => json!({"is_staff": is_staff, "is_superuser": is_superuser}),
+            Self::Throttled { limit, .. } => json!({"limit": limit}),
+            Self::SigningKeyMoved { kid, state } => json!({"kid": kid, "state": state}),
+            _ => Value::Null,
+        };
+        match details {
+            Value::Object(details) => details,
+            _ => Map::new(),
+        }
+    }
+
     /// The event's stable name.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -139,7 +316,7 @@ impl Event<'_> {
             Self::RefreshReplayed { .. } => "refresh_replayed",
             Self::RefreshReused { .. } => "refresh_reused",
             Self::RefreshRefused { .. } => "refresh_refused",
-            Self::SessionEnded { .. } => "session_ended",
+            Self::SessionEnded { .. } => Self::SESSION_ENDED,
             Self::AccessTokenRefused { .. } => "access_token_refused",
             Self::CsrfRefused { .. } => "csrf_refused",
             Self::UserCreated { .. } => "user_created",

@@ -22,6 +22,7 @@ mod harness;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::clock::{Clock as _, SystemClock};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, SessionEnd};
@@ -139,7 +140,9 @@ impl Bench {
             by: EndedBy::CommandLine,
         };
         let session = who.session.parse().unwrap();
-        let done = self.runtime.block_on(self.store.end_session(session, end));
+        let done = self
+            .runtime
+            .block_on(self.store.end_session(session, end, &Trail::default()));
         let ended = Instant::now();
         assert!(done.unwrap());
         until_refused(ended, || is_refused(&mut line, &who))
@@ -158,6 +161,7 @@ impl Bench {
                 at: SystemClock.now(),
                 by: EndedBy::CommandLine,
             },
+            trail: Trail::default(),
         };
         let done = self.runtime.block_on(self.store.change_account(&change));
         let ended = Instant::now();
@@ -187,7 +191,7 @@ impl Bench {
         };
         let user = self
             .runtime
-            .block_on(self.store.create_user(&user))
+            .block_on(self.store.create_user(&user, &Trail::default()))
             .unwrap();
         (user.id, name)
     }

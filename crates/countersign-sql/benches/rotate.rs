@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::clock::SystemRandomness;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{Generation, Session, SessionId};
@@ -84,7 +85,11 @@ async fn fill(store: &Arc<SqliteStore>) -> Vec<SessionId> {
         is_superuser: false,
         date_joined: now,
     };
-    let user = store.create_user(&user).await.expect("made").id;
+    let user = store
+        .create_user(&user, &Trail::default())
+        .await
+        .expect("made")
+        .id;
     let ids: Vec<SessionId> = (0..SESSIONS)
         .map(|_| SessionId::new(now, &SystemRandomness))
         .collect();
@@ -99,6 +104,7 @@ async fn fill(store: &Arc<SqliteStore>) -> Vec<SessionId> {
                 upgraded: None,
                 replaced: None,
                 most: None,
+                trail: Trail::default(),
             };
             openings.spawn(async move { store.open_session(&opening).await.expect("opened") });
         }

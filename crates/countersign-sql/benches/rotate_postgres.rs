@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::clock::SystemRandomness;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
@@ -116,7 +117,7 @@ async fn delays(
             at: Timestamp::UNIX_EPOCH,
             by: EndedBy::Service,
         };
-        let ended = one.end_session(session.id, end).await;
+        let ended = one.end_session(session.id, end, &Trail::default()).await;
         if !ended.expect("the store works") {
             continue;
         }
@@ -195,7 +196,11 @@ async fn fill(store: &PostgresStore) -> Vec<Arc<Rotating>> {
         is_superuser: false,
         date_joined: now,
     };
-    let user_id = store.create_user(&user).await.expect("made").id;
+    let user_id = store
+        .create_user(&user, &Trail::default())
+        .await
+        .expect("made")
+        .id;
     let mut sessions = Vec::new();
     for _ in 0..2_000 {
         let id = SessionId::new(now, &SystemRandomness);
@@ -215,6 +220,7 @@ async fn fill(store: &PostgresStore) -> Vec<Arc<Rotating>> {
             upgraded: None,
             replaced: None,
             most: None,
+            trail: Trail::default(),
         };
         store.open_session(&opening).await.expect("opened");
         sessions.push(Arc::new(Rotating {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use countersign_core::mail::Message;
 use countersign_core::session::EndedBy;
 use countersign_core::user::UserId;
+use serde_json::{Map, Value};
 
 /// `user:5`, `command_line` or `service`.
 pub(crate) fn write_ended_by(by: EndedBy) -> String {
@@ -49,6 +50,26 @@ pub(crate) fn read_message(text: &str) -> Option<Message> {
     let by = read_ended_by(by)?;
     let message = Message::PasswordChanged { by };
     (kind == message.kind()).then_some(message)
+}
+
+/// An object in JSON.
+pub(crate) fn write_details(details: &Map<String, Value>) -> String {
+    serde_json::to_string(details).expect("an object of values is written as it is")
+}
+
+pub(crate) fn read_details(text: &str) -> Option<Map<String, Value>> {
+    serde_json::from_str(text).ok()
+}
+
+/// The conditions that apply, for a statement's WHERE.
+pub(crate) fn all_of<const N: usize>(conditions: [(bool, &'static str); N]) -> String {
+    let applying = conditions.into_iter().filter(|(applies, _)| *applies);
+    let applying: Vec<_> = applying.map(|(_, condition)| condition).collect();
+    if applying.is_empty() {
+        "true".to_owned()
+    } else {
+        applying.join(" AND ")
+    }
 }
 
 /// Short enough to be added to any time there is.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
+use countersign_core::audit::Trail;
 use countersign_core::session::{EndedBy, EndedSession, SessionId};
 use countersign_core::store::{
     AccountChange, AccountChangeKind, Change, EndedAt, KeyState, Listener, SealedSigningKey,
@@ -31,7 +32,10 @@ async fn a_change_is_told_to_another_process_and_once() {
     let there = place.open();
     let (mut told_here, mut heard_there) = (Listener::of(&here), Listener::of(&there));
 
-    there.end_session(session.id, logout()).await.unwrap();
+    there
+        .end_session(session.id, logout(), &Trail::default())
+        .await
+        .unwrap();
     let ended = Change::SessionEnded(EndedSession {
         id: session.id,
         user: ana.id,
@@ -58,6 +62,7 @@ async fn a_change_is_told_to_another_process_and_once() {
             by: EndedBy::CommandLine,
         },
         mail: None,
+        trail: Trail::default(),
     };
     there.change_account(&change).await.unwrap().unwrap();
     assert_eq!(next(&mut told_here).await, Change::UserChanged(ana.id));
@@ -70,7 +75,10 @@ async fn a_change_is_told_to_another_process_and_once() {
         created_at: start(),
         state_since: start(),
     };
-    there.swap_signing_keys(&[], &[key]).await.unwrap();
+    there
+        .swap_signing_keys(&[], &[key], &Trail::default())
+        .await
+        .unwrap();
     assert_eq!(next(&mut told_here).await, Change::KeysChanged);
 
     // One's own changes are not repeated when they are found in the table.
@@ -310,7 +318,10 @@ async fn child_that_rotates() {
         return;
     };
     let store = Arc::new(SqliteStore::open(&options).unwrap());
-    let ana = store.create_user(&support::ana()).await.unwrap();
+    let ana = store
+        .create_user(&support::ana(), &Trail::default())
+        .await
+        .unwrap();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let session = support::sign_in(&*store, &ana).await.id;
@@ -357,7 +368,10 @@ async fn child_that_fills_the_disk() {
         return;
     };
     let store = SqliteStore::open(&options).unwrap();
-    let ana = store.create_user(&support::ana()).await.unwrap();
+    let ana = store
+        .create_user(&support::ana(), &Trail::default())
+        .await
+        .unwrap();
     let session = support::sign_in(&store, &ana).await.id;
     let ballast = options.path.with_extension("ballast");
     let mut file = fs::File::create(&ballast).unwrap();
@@ -403,7 +417,10 @@ async fn a_backup_that_is_copied_over_a_running_database_is_noticed() {
         support::sign_in(&there, &ana).await;
     }
     eventually("the last of them has been told", async || {
-        there.end_session(session.id, logout()).await.unwrap();
+        there
+            .end_session(session.id, logout(), &Trail::default())
+            .await
+            .unwrap();
         let ended = |change: &Change| matches!(change, Change::SessionEnded(_));
         listener.heard().iter().any(ended)
     })
@@ -422,7 +439,10 @@ async fn a_backup_that_is_copied_over_a_running_database_is_noticed() {
         listener.heard().contains(&Change::Everything)
     })
     .await;
-    there.end_session(session.id, logout()).await.unwrap();
+    there
+        .end_session(session.id, logout(), &Trail::default())
+        .await
+        .unwrap();
     eventually("what comes after it is told", async || {
         let ended = |change: &Change| matches!(change, Change::SessionEnded(ended) if ended.id == session.id);
         listener.heard().iter().any(ended)
@@ -435,7 +455,10 @@ async fn that_another_program_writes_is_told_while_it_keeps_the_lock() {
     let place = Place::new();
     let options = place.options().timeout(Duration::from_secs(5));
     let store = Arc::new(SqliteStore::open(&options).unwrap());
-    let ana = store.create_user(&support::ana()).await.unwrap();
+    let ana = store
+        .create_user(&support::ana(), &Trail::default())
+        .await
+        .unwrap();
     let session = support::sign_in(&*store, &ana).await.id;
     let stranger = place.stranger();
     stranger.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Barrier;
 use std::thread;
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::session::{EndReason, EndedBy, SessionEnd};
 use countersign_core::store::{EndedAt, Store as _};
@@ -15,7 +16,7 @@ use countersign_sql::{Migrations, SchemaVersions, SqliteStore};
 use jiff::Timestamp;
 use support::{Place, ana, assert_corrupt, assert_unavailable, rotate, start, with_ana};
 
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 fn message<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
     answer.expect_err("refused").to_string()
@@ -208,7 +209,7 @@ async fn ends_are_kept_in_words() {
         let store = place.open();
         let user = match store.find_user(UserId(1)).await.unwrap() {
             Some(user) => user,
-            None => store.create_user(&ana()).await.unwrap(),
+            None => store.create_user(&ana(), &Trail::default()).await.unwrap(),
         };
         let session = support::sign_in(&store, &user).await;
         let end = SessionEnd {
@@ -216,7 +217,12 @@ async fn ends_are_kept_in_words() {
             at: start(),
             by,
         };
-        assert!(store.end_session(session.id, end).await.unwrap());
+        assert!(
+            store
+                .end_session(session.id, end, &Trail::default())
+                .await
+                .unwrap()
+        );
         let written: (i64, String, String) = place
             .stranger()
             .query_row(
@@ -328,7 +334,7 @@ async fn a_user_of_a_django_site_is_deleted_as_django_does_it() {
         at: start(),
         by: EndedBy::CommandLine,
     };
-    let refused = store.delete_user(ana.id, ending).await;
+    let refused = store.delete_user(ana.id, ending, &Trail::default()).await;
     assert!(
         message(refused.clone()).contains("shop_order.buyer_id"),
         "{refused:?}"
@@ -347,6 +353,12 @@ async fn a_user_of_a_django_site_is_deleted_as_django_does_it() {
     );
 
     stranger.execute("DELETE FROM shop_order", []).unwrap();
-    assert!(store.delete_user(ana.id, ending).await.unwrap().is_some());
+    assert!(
+        store
+            .delete_user(ana.id, ending, &Trail::default())
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(count(), 0);
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use countersign_core::audit::Trail;
 use countersign_core::clock::SystemRandomness;
 use countersign_core::session::{Generation, Session, SessionId};
 use countersign_core::store::{Powers, Store, TakeOver, TakeOverOutcome};
@@ -28,6 +29,7 @@ fn token_called(name: &str, user: UserId) -> TakeOver {
         },
         token_id: Some(name.to_owned()),
         most: None,
+        trail: Trail::default(),
     }
 }
 
@@ -39,7 +41,7 @@ fn run(stranger: &Connection, sql: &str) {
 async fn a_token_that_the_site_has_revoked_is_not_taken_over() {
     let place = Place::new();
     let store = place.open();
-    let ana = store.create_user(&ana()).await.unwrap();
+    let ana = store.create_user(&ana(), &Trail::default()).await.unwrap();
     let is_taken_over = async |name| {
         let outcome = store.take_over(&token_called(name, ana.id)).await.unwrap();
         matches!(outcome, TakeOverOutcome::TakenOver { .. })

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::mail::MailClaim;
 use countersign_core::session::EndedBy;
 use countersign_core::store::{
@@ -36,7 +37,11 @@ async fn a_file_moved_away_takes_no_writes_and_goes_on_when_it_is_back() {
         let aside = place.path().with_extension("aside");
         move_database(&place.path(), &aside, suffixes);
         assert_unavailable(&rotate(&store, session.id, 1).await);
-        assert_unavailable(&store.end_session(session.id, logout()).await);
+        assert_unavailable(
+            &store
+                .end_session(session.id, logout(), &Trail::default())
+                .await,
+        );
         assert_unavailable(&store.check().await);
         // Nothing was made in its place.
         assert!(!place.path().exists());
@@ -65,7 +70,12 @@ async fn another_file_in_its_place_is_used_by_all_connections() {
         fs::remove_file(format!("{}{suffix}", place.path().display())).unwrap();
     }
     fs::rename(other.path(), place.path()).unwrap();
-    assert!(!store.end_session(session.id, logout()).await.unwrap());
+    assert!(
+        !store
+            .end_session(session.id, logout(), &Trail::default())
+            .await
+            .unwrap()
+    );
     assert_eq!(store.find_session(session.id).await.unwrap(), None);
     assert!(store.find_user(ana.id).await.unwrap().is_some());
     // Whoever keeps copies must read everything anew.
@@ -153,11 +163,12 @@ async fn a_lock_held_by_another_is_waited_for_and_then_an_outage() {
     let stranger = place.stranger();
     stranger.execute_batch("BEGIN EXCLUSIVE").unwrap();
 
+    let trail = Trail::default();
     let asked = Instant::now();
     let (one, other, end) = tokio::join!(
         rotate(&store, session.id, 0),
         rotate(&store, session.id, 0),
-        store.end_session(session.id, logout()),
+        store.end_session(session.id, logout(), &trail),
     );
     assert_unavailable(&one);
     assert_unavailable(&other);
@@ -214,6 +225,7 @@ async fn damage_is_told_as_damage() {
             at: start(),
             by: EndedBy::CommandLine,
         },
+        trail: Trail::default(),
     };
     assert_corrupt(&store.change_account(&change).await);
     // And nothing of it was done.

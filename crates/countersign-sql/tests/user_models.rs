@@ -2,6 +2,7 @@
 
 mod support;
 
+use countersign_core::audit::Trail;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::EndedBy;
 use countersign_core::store::{AccountChange, AccountChangeKind, EndedAt, Store as _, UserQuery};
@@ -65,7 +66,14 @@ async fn djangos_table_is_used_as_every_version_of_it_makes_it() {
         .query_row("SELECT last_login FROM auth_user", [], |row| row.get(0))
         .unwrap();
     assert_eq!(noted, "2026-11-22 10:00:00");
-    assert_eq!(store.create_user(&ana()).await.unwrap().id, UserId(8));
+    assert_eq!(
+        store
+            .create_user(&ana(), &Trail::default())
+            .await
+            .unwrap()
+            .id,
+        UserId(8)
+    );
     assert_eq!(place.schema_of("auth_user"), before);
 }
 
@@ -96,6 +104,7 @@ async fn users_of_an_own_model_sign_in_and_are_changed() {
             by: EndedBy::CommandLine,
         },
         mail: None,
+        trail: Trail::default(),
     };
     let password = change(AccountChangeKind::Password(EncodedPassword::new("new")));
     store.change_account(&password).await.unwrap().unwrap();
@@ -122,7 +131,7 @@ async fn users_of_an_own_model_sign_in_and_are_changed() {
         last_name: None,
     };
     let updated = store
-        .update_profile(olga.id, &names)
+        .update_profile(olga.id, &names, &Trail::default())
         .await
         .unwrap()
         .unwrap();
@@ -149,11 +158,11 @@ async fn users_of_an_own_model_are_made_listed_and_deleted() {
         is_staff: true,
         ..ana()
     };
-    assert!(store.create_user(&staff).await.is_err());
-    let made = store.create_user(&ana()).await.unwrap();
+    assert!(store.create_user(&staff, &Trail::default()).await.is_err());
+    let made = store.create_user(&ana(), &Trail::default()).await.unwrap();
     assert_eq!((made.id, made.username.as_str()), (UserId(42), "ana"));
     assert!(
-        store.create_user(&ana()).await.is_err(),
+        store.create_user(&ana(), &Trail::default()).await.is_err(),
         "the name is taken"
     );
     let query = UserQuery {
@@ -168,7 +177,13 @@ async fn users_of_an_own_model_are_made_listed_and_deleted() {
         at: start(),
         by: EndedBy::CommandLine,
     };
-    assert!(store.delete_user(made.id, ending).await.unwrap().is_some());
+    assert!(
+        store
+            .delete_user(made.id, ending, &Trail::default())
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(store.find_user(made.id).await.unwrap(), None);
 }
 
@@ -179,7 +194,7 @@ async fn a_login_is_not_noted_where_it_shall_not_be() {
         .options()
         .users(UserTable::default().notes_logins(false));
     let store = SqliteStore::open(&options).unwrap();
-    let ana = store.create_user(&ana()).await.unwrap();
+    let ana = store.create_user(&ana(), &Trail::default()).await.unwrap();
     sign_in(&store, &ana).await;
     let found = store.find_user(ana.id).await.unwrap().unwrap();
     assert_eq!(found.last_login, None);

@@ -220,9 +220,13 @@ async fn replay_time(service: &Service, turn: Duration) -> f64 {
     let superseded = service.sign_in(0).await;
     let refresh_token = superseded.refresh_token.as_str();
     let csrf_token = Some(superseded.csrf_token.as_str());
+    let nobody = countersign::core::audit::Caller::default();
     let (start, mut replays) = (Instant::now(), 0_u32);
     while start.elapsed() < turn || replays == 0 {
-        let answer = service.auth.refresh(refresh_token, csrf_token).await;
+        let answer = service
+            .auth
+            .refresh(refresh_token, csrf_token, &nobody)
+            .await;
         drop(black_box(answer.unwrap()));
         replays += 1;
     }
@@ -231,10 +235,11 @@ async fn replay_time(service: &Service, turn: Duration) -> f64 {
 
 /// One refresh after the other, in microseconds.
 async fn refresh_time(auth: Arc<Auth>, mut grant: Grant, turn: Duration) -> f64 {
+    let nobody = countersign::core::audit::Caller::default();
     let (start, mut refreshes) = (Instant::now(), 0_u32);
     while start.elapsed() < turn {
         let refresh_token = grant.refresh_token.as_str();
-        let next = auth.refresh(refresh_token, Some(grant.csrf_token.as_str()));
+        let next = auth.refresh(refresh_token, Some(grant.csrf_token.as_str()), &nobody);
         grant = next.await.unwrap();
         refreshes += 1;
     }

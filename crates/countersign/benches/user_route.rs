@@ -116,9 +116,13 @@ async fn renew(service: &Service, variant: &mut Variant<'_>, turn: Duration) {
         let superseded = service.sign_in(number).await;
         let refresh_token = superseded.refresh_token.as_str();
         let csrf_token = Some(superseded.csrf_token.as_str());
+        let nobody = countersign::core::audit::Caller::default();
         let mut all = Vec::new();
         for _ in 0..each {
-            let grant = service.auth.refresh(refresh_token, csrf_token).await;
+            let grant = service
+                .auth
+                .refresh(refresh_token, csrf_token, &nobody)
+                .await;
             all.push(request(grant.unwrap().access_token.as_str()));
         }
         caller.conversation = Requests {

@@ -6,6 +6,7 @@ use axum::Router;
 use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
+use crate::body::BodyMemory;
 use crate::router;
 use crate::settings::HttpSettings;
 use crate::state::{AppState, WAITING_PLACES};
@@ -39,6 +40,7 @@ impl App {
         Self {
             state: Arc::new(AppState {
                 auth,
+                body_memory: BodyMemory::new(settings.body_memory),
                 settings,
                 waiting: Semaphore::new(WAITING_PLACES),
                 untrusted_forwards: UntrustedForwards::default(),

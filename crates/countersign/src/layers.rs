@@ -23,7 +23,6 @@ use http::{HeaderName, HeaderValue, header};
 use tracing::Instrument as _;
 
 use crate::error::ApiError;
-use crate::settings::HttpSettings;
 use crate::state::AppState;
 use crate::surroundings::Surroundings;
 use crate::{admission, api_page, body, cors};
@@ -44,7 +43,7 @@ pub(crate) async fn onion(
     }
     let listed = cors::listed_origin(settings, request.headers());
     let span = surroundings.span();
-    let mut response = inside(settings, &surroundings, listed.as_ref(), request, next)
+    let mut response = inside(&state, &surroundings, listed.as_ref(), request, next)
         .instrument(span)
         .await;
     cors::mark(&mut response, listed);
@@ -55,17 +54,18 @@ pub(crate) async fn onion(
 
 /// What may answer, from the outside in.
 async fn inside(
-    settings: &HttpSettings,
+    state: &AppState,
     surroundings: &Surroundings,
     listed_origin: Option<&HeaderValue>,
     request: Request,
     next: Next,
 ) -> Response {
-    let mut request = match body::receive(request).await {
-        Ok(request) => request,
+    let received = body::receive(request, &state.body_memory).await;
+    let (mut request, _held) = match received {
+        Ok(received) => received,
         Err(refused) => return refused,
     };
-    if let Err(refused) = admission::admit(settings, surroundings, &request) {
+    if let Err(refused) = admission::admit(&state.settings, surroundings, &request) {
         return refused.into_response();
     }
     let preflight = cors::preflight(request.method(), request.headers(), listed_origin);

@@ -15,6 +15,7 @@ mod cors;
 mod error;
 mod extract;
 mod layers;
+mod notice;
 mod openapi;
 mod origin;
 mod refresh_tokens;

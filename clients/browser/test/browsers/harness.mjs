@@ -240,7 +240,10 @@ export async function openDevice(browser, { app }, { clockIsOffBy = 0 } = {}) {
   };
 }
 
-export const ready = (tab) => tab.waitForFunction(() => window.client);
+/** Waits for something to be so in a tab, which may be behind others: there no frames are drawn, and time is slow. */
+export const sees = (tab, look, ...args) => tab.waitForFunction(look, { polling: 50 }, ...args);
+
+export const ready = (tab) => sees(tab, () => window.client);
 
 export async function reload(tab) {
   await tab.reload();

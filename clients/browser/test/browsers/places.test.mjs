@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { certificate, inTab, NAMES, openDevice, PLACES, reload, settle, startBrowser } from "./harness.mjs";
+import { certificate, inTab, NAMES, openDevice, PLACES, reload, sees, settle, startBrowser } from "./harness.mjs";
 
 const HOUR = 3_600_000;
 const TABS = 5;
@@ -45,7 +45,7 @@ describe("a page and the service", { concurrency: NAMES.length }, () => {
             for (let count = 0; count < tabs; count += 1) opened.push(await device.openTab());
             [tab] = opened;
             assert.equal(await signIn(tab, world.service.users.ana), "ana");
-            for (const other of opened) await other.waitForFunction(() => client.known()?.username === "ana");
+            for (const other of opened) await sees(other, () => client.known()?.username === "ana");
             world.road.passed.length = 0;
             return opened;
           }
@@ -113,7 +113,7 @@ describe("a page and the service", { concurrency: NAMES.length }, () => {
           test("a sign-out in one tab is seen in the others, with nothing asked", async () => {
             const tabs = await ana({ tabs: 3 });
             await inTab(tab, () => client.logout());
-            for (const other of tabs) await other.waitForFunction(() => client.known() === null);
+            for (const other of tabs) await sees(other, () => client.known() === null);
             assert.deepEqual(
               world.road.passed.map(({ path, status }) => [path, status]).filter(([path]) => path !== "/users/csrf"),
               [["/users/logout", 204]],
@@ -125,7 +125,7 @@ describe("a page and the service", { concurrency: NAMES.length }, () => {
           test("a sign-in as somebody else is seen in the others", async () => {
             const tabs = await ana({ tabs: 3 });
             await signIn(tab, world.service.users.bob);
-            for (const other of tabs) await other.waitForFunction(() => client.known()?.username === "bob");
+            for (const other of tabs) await sees(other, () => client.known()?.username === "bob");
             assert.deepEqual(await Promise.all(tabs.map((each) => askService(each, world.road.url))), [200, 200, 200]);
           });
 
@@ -173,14 +173,7 @@ describe("a page and the service", { concurrency: NAMES.length }, () => {
             world.road.weather = () => ({});
             assert.equal(await inTab(tab, () => client.known() === undefined), true);
             // It is left alone for a while, at most eight seconds by then.
-            await tab.waitForFunction(
-              () =>
-                client.user().then(
-                  ({ username }) => username === "ana",
-                  () => false,
-                ),
-              { polling: 500 },
-            );
+            await sees(tab, async () => (await client.user().catch(() => null))?.username === "ana");
           });
         });
       }

@@ -10,6 +10,7 @@ import {
   NAMES,
   openDevice,
   PLACES,
+  ready,
   serve,
   settle,
   soon,
@@ -193,6 +194,40 @@ describe("strangers", { concurrency: NAMES.length }, () => {
                 );
                 assert.deepEqual([status, sets], [403, []]);
               }, path);
+            });
+          }
+
+          if (host === "evil.example.test") {
+            test("a neighbour plants no refresh cookie, not even if it crowds ours out", async () => {
+              const victim = await openDevice(browser, world);
+              const hers = await victim.openTab();
+              await inTab(hers, (user) => client.login(user), world.service.users.bob);
+              const there = await victim.context.newPage();
+              await there.goto(`${evil.origin}/`);
+              await there.evaluate(() => {
+                const everywhere = "Domain=example.test; Path=/; Secure";
+                const plant = () => {
+                  for (const name of ["__Host-Http-refreshtoken", "__Host-http-refreshtoken"]) {
+                    for (const where of [everywhere, "Path=/; Secure", "Domain=auth.example.test; Path=/; Secure"]) {
+                      document.cookie = `${name}=planted; ${where}`;
+                    }
+                  }
+                  document.cookie = `csrftoken=${"x".repeat(32)}; ${everywhere}`;
+                };
+                plant();
+                for (let count = 0; count < 300; count += 1) document.cookie = `junk${count}=x; ${everywhere}`;
+                plant();
+              });
+              world.road.passed.length = 0;
+              await hers.reload();
+              await ready(hers);
+              // Where she was crowded out she is nobody; nowhere is she somebody else.
+              const name = await inTab(hers, async () => (await client.user())?.username ?? null);
+              assert.ok(["bob", null].includes(name), name);
+              assert.ok(world.road.passed.length > 0);
+              for (const { shown } of world.road.passed)
+                assert.doesNotMatch(shown.cookie ?? "", /refreshtoken=planted/i);
+              await victim.close();
             });
           }
 

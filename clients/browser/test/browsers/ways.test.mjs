@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
-import { inTab, NAMES, openDevice, PLACES, ready, settle, startBrowser } from "./harness.mjs";
+import { inTab, NAMES, openDevice, PLACES, ready, sees, settle, startBrowser } from "./harness.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -72,7 +72,7 @@ describe("other ways in", { concurrency: NAMES.length }, () => {
         await world?.close();
       });
 
-      const shows = (tab, text) => tab.waitForFunction((text) => document.body.innerText.trim() === text, {}, text);
+      const shows = (tab, text) => sees(tab, (text) => document.body.innerText.trim() === text, text);
       const signIn = (tab) => inTab(tab, async (user) => (await client.login(user)).username, world.service.users.ana);
 
       test("a React component shows who is signed in, in every tab, by one refresh", async () => {

@@ -196,6 +196,15 @@ for (const hours of [-1, 1]) {
   });
 }
 
+test("a clock that is set back does not make a token last longer", async () => {
+  const { time, service, device, page } = await worldWithAna();
+  device.clockIsOffBy = -HOUR;
+  await time.pass(10 * MINUTE);
+  assert.equal(await askApi(page), 200);
+  // It was not asked with a token that had expired.
+  assert.equal(service.count("/things"), 1);
+});
+
 test("a laptop that slept for a day knows that its token is old, though its second clock stood still", async () => {
   const { service, device, page } = await worldWithAna();
   device.sleep(24 * HOUR);
@@ -324,4 +333,35 @@ test("a CSRF token of a session before is replaced by this session's", async () 
   await time.pass(5 * MINUTE);
   assert.equal(await askApi(page), 200);
   assert.equal(service.count("/users/csrf"), 1);
+});
+
+test("while the CSRF token of another session is asked for, requests show that of theirs", async () => {
+  const { time, service, device, page } = await worldWithAna();
+  await device.page().login({ username: "ana", password: "right" });
+  service.sessions.get("session1").end = undefined;
+  let refused = 1;
+  service.weather = async ({ pathname, method }) => {
+    if (pathname === "/users/csrf") await time.wait(1000);
+    if (pathname === "/things" && method === "GET" && (refused -= 1) >= 0) return new Response("no", { status: 401 });
+    return undefined;
+  };
+  const refreshing = askApi(page);
+  await time.pass(500);
+  assert.equal(await askApi(page, { method: "POST", body: "x" }), 200);
+  const { headers } = service.log.find(({ method, url }) => method === "POST" && url.startsWith(API));
+  assert.match(headers.get("Authorization"), /session1/);
+  assert.match(headers.get("X-CSRFToken"), /session1/);
+  assert.equal(await time.until(refreshing), 200);
+});
+
+test("who asks anew is not answered with what was asked before", async () => {
+  const { time, service, page } = await worldWithAna();
+  service.weather = async ({ pathname }) => {
+    if (pathname === "/users/user") await time.wait(1000);
+  };
+  const before = page.user(true);
+  await time.pass(100);
+  const after = page.user(true);
+  await time.until(Promise.all([before, after]));
+  assert.equal(service.count("/users/user"), 2);
 });

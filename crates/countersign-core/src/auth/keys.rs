@@ -4,10 +4,11 @@ use countersign_token::Algorithm;
 use jiff::Timestamp;
 
 use super::Auth;
-use crate::audit::Event;
+use crate::audit::{Actor, Event, Trail};
 use crate::clock::Randomness;
 use crate::error::{AuthError, StoreError};
 use crate::keys::{KeyKeeper, KeyRing, PublicKeys};
+use crate::session::EndedBy;
 use crate::store::{KeyState, SealedSigningKey, Store};
 
 /// How often a lost race for the key ring is decided again.
@@ -82,12 +83,16 @@ impl Auth {
     ///
     /// # Errors
     /// The store's.
-    pub async fn rotate_keys(&self, at_once: bool) -> Result<KeyRotation, AuthError> {
+    pub async fn rotate_keys(
+        &self,
+        at_once: bool,
+        by: impl Into<Actor>,
+    ) -> Result<KeyRotation, AuthError> {
         if self.settings.tokens.algorithm.is_shared_secret() {
             return Ok(KeyRotation::SharedSecret);
         }
         let (changed, ring) = self
-            .change_keys(|keeper, stored| {
+            .change_keys(&by.into(), |keeper, stored| {
                 keeper.rotated(stored, at_once, self.clock.now(), &*self.randomness)
             })
             .await?;
@@ -109,9 +114,9 @@ impl Auth {
     /// # Errors
     /// [`AuthError::NoSuchKey`] if there is none of this name that has not been revoked, or the
     /// store's.
-    pub async fn revoke_key(&self, kid: &str) -> Result<(), AuthError> {
+    pub async fn revoke_key(&self, kid: &str, by: impl Into<Actor>) -> Result<(), AuthError> {
         let (changed, _) = self
-            .change_keys(|keeper, stored| {
+            .change_keys(&by.into(), |keeper, stored| {
                 keeper.revoked(stored, kid, self.clock.now(), &*self.randomness)
             })
             .await?;
@@ -127,13 +132,16 @@ impl Auth {
         let due = |keeper: &KeyKeeper, stored: &[SealedSigningKey]| {
             keeper.due(stored, self.clock.now(), &*self.randomness)
         };
-        self.change_keys(due).await.map(drop)
+        self.change_keys(&EndedBy::Service.into(), due)
+            .await
+            .map(drop)
     }
 
     /// Decides on another ring and swaps it in, or decides again if someone else was faster. Gives
     /// whether it was changed, and the ring as it stands.
     async fn change_keys(
         &self,
+        by: &Actor,
         decide: impl Fn(&KeyKeeper, &[SealedSigningKey]) -> Option<Vec<SealedSigningKey>>,
     ) -> Result<(bool, Vec<SealedSigningKey>), AuthError> {
         let _one_for_all = self.catching_up.lock().await;
@@ -143,9 +151,14 @@ impl Auth {
                 self.use_keys(stored.clone())?;
                 return Ok((false, stored));
             };
-            let standing = self.store.swap_signing_keys(&stored, &wanted).await?;
+            let moves = moves(&stored, &wanted);
+            let trail = trail_of(&moves, by, self.clock.now());
+            let standing = self
+                .store
+                .swap_signing_keys(&stored, &wanted, &trail)
+                .await?;
             if standing == wanted {
-                tell_moved(&stored, &wanted);
+                moves.iter().for_each(Event::tell);
                 self.use_keys(wanted.clone())?;
                 return Ok((true, wanted));
             }
@@ -180,10 +193,12 @@ pub(super) async fn open(
     };
     // Under a wrong root secret nothing may be written.
     keeper.check_seals(&stored)?;
-    match store.swap_signing_keys(&stored, &due).await {
+    let moves = moves(&stored, &due);
+    let trail = trail_of(&moves, &EndedBy::Service.into(), now);
+    match store.swap_signing_keys(&stored, &due, &trail).await {
         Ok(standing) => {
             if standing == due {
-                tell_moved(&stored, &due);
+                moves.iter().for_each(Event::tell);
             }
             keeper.open(standing)
         }
@@ -192,25 +207,30 @@ pub(super) async fn open(
     }
 }
 
-/// Tells of every key that is in another state than before.
-fn tell_moved(before: &[SealedSigningKey], after: &[SealedSigningKey]) {
-    for key in after {
+/// An event for every key that is in another state than before.
+fn moves<'ring>(
+    before: &'ring [SealedSigningKey],
+    after: &'ring [SealedSigningKey],
+) -> Vec<Event<'ring>> {
+    let moved = after.iter().filter_map(|key| {
         let was = before.iter().find(|known| known.kid == key.kid);
-        if was.is_none_or(|was| was.state != key.state) {
-            Event::SigningKeyMoved {
-                kid: &key.kid,
-                state: key.state.code(),
-            }
-            .tell();
-        }
-    }
-    for key in before {
-        if after.iter().all(|known| known.kid != key.kid) {
-            Event::SigningKeyMoved {
-                kid: &key.kid,
-                state: "removed",
-            }
-            .tell();
-        }
-    }
+        let is_moved = was.is_none_or(|was| was.state != key.state);
+        is_moved.then_some((key, key.state.code()))
+    });
+    let removed = before.iter().filter_map(|key| {
+        let is_removed = after.iter().all(|known| known.kid != key.kid);
+        is_removed.then_some((key, "removed"))
+    });
+    let event = |(key, state): (&'ring SealedSigningKey, _)| Event::SigningKeyMoved {
+        kid: &key.kid,
+        state,
+    };
+    moved.chain(removed).map(event).collect()
+}
+
+fn trail_of(moves: &[Event<'_>], by: &Actor, now: Timestamp) -> Trail {
+    let trail = Trail::of(&by.caller);
+    moves
+        .iter()
+        .fold(trail, |trail, moved| trail.with(moved, now, Some(by.by)))
 }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::attempt::Attempt;
 use super::{Auth, Grant, tell_ended};
-use crate::audit::{Caller, Event, LoginRefusal};
+use crate::audit::{Caller, Event, LoginRefusal, Trail};
 use crate::error::AuthError;
 use crate::password::{EncodedPassword, Overloaded, Password, Verdict};
-use crate::session::{EndReason, Generation, Session, SessionId};
+use crate::session::{EndReason, EndedBy, Generation, Session, SessionId};
 use crate::store::{OpenOutcome, OpenSession};
 use crate::throttle::DeviceToken;
 use crate::throttle::device::{DeviceTokens, KnownDevice};
@@ -86,7 +86,11 @@ impl Auth {
             found = self.find_typed(login.username).await?;
         }
         let last = self.try_to_log_in(login, caller, found).await?;
-        last.ok_or_else(|| refused(None, LoginRefusal::ChangedMeanwhile))
+        if let Some(grant) = last {
+            return Ok(grant);
+        }
+        let reason = LoginRefusal::ChangedMeanwhile;
+        Err(self.refuse_login(None, reason, caller).await?)
     }
 
     /// The user of a name as typed.
@@ -135,10 +139,11 @@ impl Auth {
                 Some(_) => LoginRefusal::WrongPassword,
                 None => LoginRefusal::UnknownUser,
             };
-            return Err(refused(user_id, reason));
+            return Err(self.refuse_login(user_id, reason, caller).await?);
         };
         if !user.is_active {
-            return Err(refused(user_id, LoginRefusal::Inactive));
+            let reason = LoginRefusal::Inactive;
+            return Err(self.refuse_login(user_id, reason, caller).await?);
         }
         let upgraded = match verdict {
             Verdict::RightAndUpgraded(upgraded) => Some(upgraded),
@@ -151,14 +156,14 @@ impl Auth {
             .map(|presented| presented.session());
         let session = self.new_session(user.id, login.remember, caller.clone(), now);
         let grant = self
-            .open_session(session, stored, upgraded, replaced, now)
+            .open_session(session, stored, upgraded, replaced, caller)
             .await?;
         if grant.is_some()
             && let Some(legacy) = login
                 .legacy_token
                 .and_then(|token| self.genuine_legacy_token(token))
         {
-            self.use_up_legacy_token(&legacy, EndReason::ReplacedByLogin)
+            self.use_up_legacy_token(&legacy, EndReason::ReplacedByLogin, caller)
                 .await?;
         }
         Ok(grant)
@@ -172,38 +177,42 @@ impl Auth {
         verified: EncodedPassword,
         upgraded: Option<EncodedPassword>,
         replaced: Option<SessionId>,
-        now: Timestamp,
+        caller: &Caller,
     ) -> Result<Option<Grant>, AuthError> {
         // The access token is signed with the keys as they stand.
         self.catch_up().await?;
         let powers = self.power_claims(session.user_id).await?;
-        let is_upgraded = upgraded.is_some();
+        let (user, now) = (session.user_id, session.opened_at);
+        let signed_in = Event::LoginSucceeded {
+            user,
+            session: session.id,
+        };
+        let events = std::iter::once(signed_in);
+        let events = events.chain(upgraded.as_ref().map(|_| Event::PasswordUpgraded { user }));
+        let trail = events.clone().fold(Trail::of(caller), |trail, event| {
+            trail.with(&event, now, Some(EndedBy::User(user)))
+        });
         let opening = OpenSession {
             session,
             verified,
             upgraded,
             replaced,
             most: self.settings.max_sessions_per_user,
+            trail,
         };
         let outcome = self.store.open_session(&opening).await?;
         let session = opening.session;
-        let (user, ended) = match outcome {
+        let (account, ended) = match outcome {
             OpenOutcome::Opened { user, ended } => (user, ended),
             OpenOutcome::Inactive => {
-                return Err(refused(Some(session.user_id), LoginRefusal::Inactive));
+                let reason = LoginRefusal::Inactive;
+                return Err(self.refuse_login(Some(user), reason, caller).await?);
             }
             OpenOutcome::Changed => return Ok(None),
         };
-        Event::LoginSucceeded {
-            user: user.id,
-            session: session.id,
-        }
-        .tell();
+        events.for_each(|event| event.tell());
         tell_ended(&ended);
-        if is_upgraded {
-            Event::PasswordUpgraded { user: user.id }.tell();
-        }
-        Ok(Some(self.grant(&session, user, powers, now)))
+        Ok(Some(self.grant(&session, account, powers, now)))
     }
 
     fn new_session(&self, user: UserId, remember: bool, caller: Caller, now: Timestamp) -> Session {
@@ -219,15 +228,23 @@ impl Auth {
             end: None,
         }
     }
-}
 
-fn refused(user: Option<UserId>, reason: LoginRefusal) -> AuthError {
-    Event::LoginRefused { user, reason }.tell();
-    match reason {
-        LoginRefusal::Inactive => AuthError::UserInactive,
-        LoginRefusal::UnknownUser
-        | LoginRefusal::WrongPassword
-        | LoginRefusal::ChangedMeanwhile => AuthError::InvalidCredentials,
+    /// Keeps and tells of a refusal, and gives what is answered. There are no more of them than throttling
+    /// lets be attempted, and whoever is refused waits for the same in each case.
+    async fn refuse_login(
+        &self,
+        user: Option<UserId>,
+        reason: LoginRefusal,
+        caller: &Caller,
+    ) -> Result<AuthError, AuthError> {
+        self.keep(&Event::LoginRefused { user, reason }, None, caller)
+            .await?;
+        Ok(match reason {
+            LoginRefusal::Inactive => AuthError::UserInactive,
+            LoginRefusal::UnknownUser
+            | LoginRefusal::WrongPassword
+            | LoginRefusal::ChangedMeanwhile => AuthError::InvalidCredentials,
+        })
     }
 }
 
@@ -244,6 +261,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use crate::audit::Trail;
     use crate::auth::{Auth, AuthSettings};
     use crate::clock::{Clock as _, SystemClock, SystemRandomness};
     use crate::password::{EncodedPassword, HashingSettings};
@@ -261,7 +279,7 @@ mod tests {
             is_superuser: false,
             date_joined: SystemClock.now(),
         };
-        store.create_user(&user).await.unwrap();
+        store.create_user(&user, &Trail::default()).await.unwrap();
         let settings = AuthSettings {
             hashing: HashingSettings::CHEAP,
             ..AuthSettings::default()

@@ -2,6 +2,7 @@
 
 use super::authenticate::session_of;
 use super::{Auth, LegacyCredential, tell_ended};
+use crate::audit::{Caller, Trail};
 use crate::error::AuthError;
 use crate::refresh_token::PresentedLegacyToken;
 use crate::session::{EndReason, EndedBy, SessionId};
@@ -76,27 +77,32 @@ impl Auth {
     /// [`AuthError::AccessToken`] if a bad access token is all there is; with a scope beyond the
     /// session also [`AuthError::CredentialsMissing`] and what [`Auth::authenticate`] or
     /// [`Auth::refresh`] say of the credential; or the store's.
-    pub async fn logout(&self, logout: Logout<'_>) -> Result<LoggedOut, AuthError> {
+    pub async fn logout(
+        &self,
+        logout: Logout<'_>,
+        caller: &Caller,
+    ) -> Result<LoggedOut, AuthError> {
         match logout.scope {
             LogoutScope::Local => {
-                self.logout_here(logout).await?;
+                self.logout_here(logout, caller).await?;
                 Ok(LoggedOut {
                     cookie_is_dead: true,
                 })
             }
             LogoutScope::Others => {
-                let (session, user) = self.live_session(logout).await?;
-                self.end_others(session, user).await?;
+                let (session, user) = self.live_session(logout, caller).await?;
+                self.end_others(session, user, caller).await?;
                 Ok(LoggedOut {
                     cookie_is_dead: false,
                 })
             }
             LogoutScope::Global => {
-                let (session, user) = self.live_session(logout).await?;
+                let (session, user) = self.live_session(logout, caller).await?;
                 // The others first: whoever is interrupted in between can say it again.
-                self.end_others(session, user).await?;
+                self.end_others(session, user, caller).await?;
                 let end = self.end_now(EndReason::Logout, EndedBy::User(user));
-                self.end_session(session, user, end).await?;
+                self.end_session(session, user, end, Trail::of(caller))
+                    .await?;
                 Ok(LoggedOut {
                     cookie_is_dead: self.is_nobody_elses(logout.refresh_token, user),
                 })
@@ -105,7 +111,7 @@ impl Auth {
     }
 
     /// Ends the session of every credential presented.
-    async fn logout_here(&self, logout: Logout<'_>) -> Result<(), AuthError> {
+    async fn logout_here(&self, logout: Logout<'_>, caller: &Caller) -> Result<(), AuthError> {
         let from_cookie = logout
             .refresh_token
             .and_then(|token| self.read_refresh_token(token).ok())
@@ -135,10 +141,12 @@ impl Auth {
         };
         for (session, user) in shown {
             let end = self.end_now(EndReason::Logout, EndedBy::User(user));
-            self.end_session(session, user, end).await?;
+            self.end_session(session, user, end, Trail::of(caller))
+                .await?;
         }
         if let Some(legacy) = legacy {
-            self.use_up_legacy_token(&legacy, EndReason::Logout).await?;
+            self.use_up_legacy_token(&legacy, EndReason::Logout, caller)
+                .await?;
         }
         Ok(())
     }
@@ -169,7 +177,7 @@ impl Auth {
     }
 
     /// The live session of the credential presented: the access token's, or else the cookie's.
-    async fn live_session(&self, logout: Logout<'_>) -> Result<Named, AuthError> {
+    async fn live_session(&self, logout: Logout<'_>, caller: &Caller) -> Result<Named, AuthError> {
         let from_header = match logout.access_token {
             None => None,
             Some(token) => match self.authenticate(token).await {
@@ -185,14 +193,25 @@ impl Auth {
         let token = logout.refresh_token.ok_or(AuthError::CredentialsMissing)?;
         let presented = self.read_refresh_token(token)?;
         self.check_csrf(presented.session(), logout.csrf_shown)?;
-        let (session, user) = self.usable_session(&presented).await?.session_and_user();
+        let (session, user) = self
+            .usable_session(&presented, caller)
+            .await?
+            .session_and_user();
         Ok((session.id, user.id))
     }
 
     /// Ends every session of a user but this one.
-    async fn end_others(&self, spared: SessionId, user: UserId) -> Result<(), AuthError> {
+    async fn end_others(
+        &self,
+        spared: SessionId,
+        user: UserId,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
         let end = self.end_now(EndReason::RevokedByUser, EndedBy::User(user));
-        let ended = self.store.end_sessions(user, Some(spared), end).await?;
+        let ended = self
+            .store
+            .end_sessions(user, Some(spared), end, &Trail::of(caller))
+            .await?;
         tell_ended(&ended);
         Ok(())
     }

@@ -248,7 +248,10 @@ mod tests {
                 is_staff: false,
                 is_superuser: false,
             };
-            let ana = auth.create_user(account).await.unwrap();
+            let ana = auth
+                .create_user(account, EndedBy::CommandLine)
+                .await
+                .unwrap();
             Self {
                 auth,
                 store,

@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::audit::Event;
+use crate::audit::{Caller, Event};
 use crate::clock::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
@@ -40,13 +40,14 @@ use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
 };
 use crate::secrets::RootSecrets;
-use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
+use crate::session::{EndedBy, EndedSession, Session, SessionId, SessionLimits, saturating_add};
 use crate::store::{SharedStore, Watcher};
 use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
 use crate::throttle::local::LocalCounters;
+use crate::throttle::refusals::Refusals;
 use crate::throttle::{DeviceToken, ThrottleSettings};
-use crate::user::User;
+use crate::user::{User, UserId};
 
 pub use self::authenticate::CurrentUser;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
@@ -259,12 +260,15 @@ pub struct Auth {
     throttle_keys: ThrottleKeys,
     device_tokens: DeviceTokens,
     local_counters: LocalCounters,
+    refusals: Refusals,
     known: Arc<Known>,
     /// Held by the one who reads the store anew, so that the others need not.
     catching_up: Mutex<()>,
     revocation_feed: RwLock<Option<Arc<RevocationFeed>>>,
     /// The session after which the next round of upkeep goes on.
     swept_to: std::sync::Mutex<Option<SessionId>>,
+    /// The user after whom the next round of upkeep goes on looking for new names.
+    named_to: std::sync::Mutex<Option<UserId>>,
     /// What the clocks showed at the last round of upkeep.
     hands: std::sync::Mutex<Option<Hands>>,
     clock: Arc<dyn Clock>,
@@ -321,6 +325,10 @@ impl Auth {
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
     ) -> Result<Self, StoreError> {
+        let mut settings = settings;
+        let issuer = settings.tokens.issuer.clone();
+        settings.passwords.add_words_of_url(&issuer);
+        let settings = settings;
         let tokens = &settings.tokens;
         let schedule = KeySchedule {
             rotate_every: settings.keys.rotate_every,
@@ -356,6 +364,7 @@ impl Auth {
             throttle_keys: ThrottleKeys::derive(&roots.current),
             device_tokens: DeviceTokens::derive(&roots),
             local_counters: LocalCounters::new(),
+            refusals: Refusals::new(),
             key_keeper,
             keys: RwLock::new(Arc::new(keys)),
             verifier,
@@ -363,6 +372,7 @@ impl Auth {
             catching_up: Mutex::new(()),
             revocation_feed: RwLock::new(None),
             swept_to: std::sync::Mutex::new(None),
+            named_to: std::sync::Mutex::new(None),
             hands: std::sync::Mutex::new(None),
             store,
             settings,
@@ -411,6 +421,19 @@ impl Auth {
         };
         Event::CsrfRefused { session }.tell();
         Err(problem)
+    }
+
+    /// Keeps and tells of what happened without a transition.
+    async fn keep(
+        &self,
+        event: &Event<'_>,
+        by: Option<EndedBy>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
+        let entry = event.entry(self.clock.now(), by, caller);
+        self.store.record_audit(entry.as_slice()).await?;
+        event.tell();
+        Ok(())
     }
 
     /// Signs an access token and derives the other two: the one place where tokens are made.

@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::{Auth, CurrentUser, tell_ended};
-use crate::audit::Event;
+use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::Message;
 use crate::password::{EncodedPassword, Password, PasswordOwner, Verdict};
@@ -34,6 +34,7 @@ impl Auth {
         &self,
         current: &CurrentUser,
         change: ChangePassword,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
         let user = current.user();
         if change.new.is_same(&change.current) {
@@ -43,12 +44,14 @@ impl Auth {
             ));
         }
         let owner = PasswordOwner::of(user);
-        self.settings
-            .passwords
-            .check(&change.new, owner)
-            .map_err(|refusal| refusal.about("new_password"))?;
+        self.check_new_password(&change.new, owner)
+            .await
+            .map_err(|error| match error {
+                AuthError::Validation(refusal) => refusal.about("new_password").into(),
+                other => other,
+            })?;
         let reserved = self.attempt(Attempt::ChangePassword(user.id)).await?;
-        let outcome = self.change_verified(current, change).await;
+        let outcome = self.change_verified(current, change, caller).await;
         // A guess that was not looked at is none, and nor is one that the store kept from its end.
         if matches!(
             outcome,
@@ -64,8 +67,11 @@ impl Auth {
         &self,
         current: &CurrentUser,
         change: ChangePassword,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
         let user = current.user();
+        let by = EndedBy::User(user.id);
+        let event = Event::PasswordSet { user: user.id };
         let mut hashed = None;
         for _ in 0..ATTEMPTS {
             let Some(verified) = self.verified_password(current, &change.current).await? else {
@@ -75,25 +81,19 @@ impl Auth {
                 Some(new) => new,
                 None => self.passwords.hash(change.new.clone()).await?,
             };
+            let now = self.clock.now();
             let changing = PasswordChange {
                 user: user.id,
                 session: current.session(),
                 verified,
                 new,
-                ending: EndedAt {
-                    at: self.clock.now(),
-                    by: EndedBy::User(user.id),
-                },
-                mail: self.mail_to(
-                    user,
-                    Message::PasswordChanged {
-                        by: EndedBy::User(user.id),
-                    },
-                ),
+                ending: EndedAt { at: now, by },
+                mail: self.mail_to(user, Message::PasswordChanged { by }),
+                trail: Trail::of(caller).with(&event, now, Some(by)),
             };
             match self.store.change_password(&changing).await? {
                 PasswordOutcome::Changed(ended) => {
-                    Event::PasswordSet { user: user.id }.tell();
+                    event.tell();
                     tell_ended(&ended);
                     return Ok(());
                 }
@@ -104,7 +104,8 @@ impl Auth {
                 }
             }
         }
-        Event::PasswordChangeRefused { user: user.id }.tell();
+        let refused = Event::PasswordChangeRefused { user: user.id };
+        self.keep(&refused, Some(by), caller).await?;
         Err(AuthError::WrongCurrentPassword)
     }
 

@@ -2,7 +2,7 @@
 
 use super::authenticate::live_user;
 use super::{Auth, Grant};
-use crate::audit::Event;
+use crate::audit::{Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::refresh_token::{PresentedRefreshToken, RefreshTokenError};
 use crate::rotation::{Decision, decide};
@@ -43,6 +43,7 @@ impl Auth {
         &self,
         refresh_token: &str,
         csrf_shown: Option<&str>,
+        caller: &Caller,
     ) -> Result<Grant, AuthError> {
         let presented = self.read_refresh_token(refresh_token)?;
         self.check_csrf(presented.session(), csrf_shown)?;
@@ -50,7 +51,7 @@ impl Auth {
         // The new access token is signed with the keys as they stand.
         self.catch_up().await?;
         for _ in 0..ATTEMPTS {
-            if let Some(grant) = self.advance(&presented).await? {
+            if let Some(grant) = self.advance(&presented, caller).await? {
                 return Ok(grant);
             }
         }
@@ -90,8 +91,9 @@ impl Auth {
     pub(super) async fn advance(
         &self,
         presented: &PresentedRefreshToken,
+        caller: &Caller,
     ) -> Result<Option<Grant>, AuthError> {
-        let (session, user) = match self.usable_session(presented).await? {
+        let (session, user) = match self.usable_session(presented, caller).await? {
             Usable::Current(session, user) => (session, user),
             Usable::Previous(session, user) => {
                 Event::RefreshReplayed {
@@ -130,6 +132,7 @@ impl Auth {
     pub(super) async fn usable_session(
         &self,
         presented: &PresentedRefreshToken,
+        caller: &Caller,
     ) -> Result<Usable, AuthError> {
         let id = presented.session();
         let Some((session, user)) = self.store.find_session(id).await? else {
@@ -148,15 +151,16 @@ impl Auth {
             }
             Decision::Reuse => {
                 let end = self.end_now(EndReason::ReuseDetected, EndedBy::Service);
-                if !self.end_session(id, session.user_id, end).await? {
+                let reused = Event::RefreshReused {
+                    user: session.user_id,
+                    session: id,
+                };
+                let trail = Trail::of(caller).with(&reused, end.at, None);
+                if !self.end_session(id, session.user_id, end, trail).await? {
                     // Someone else has ended it since it was read: that end stands.
                     return Err(self.ended_meanwhile(id).await?);
                 }
-                Event::RefreshReused {
-                    user: session.user_id,
-                    session: id,
-                }
-                .tell();
+                reused.tell();
                 return Err(AuthError::RefreshReused);
             }
             Decision::Rotate | Decision::Replay => {}

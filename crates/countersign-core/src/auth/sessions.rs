@@ -1,6 +1,7 @@
 //! Sessions: a user's own, listed and ended; anybody's, from the command line and the admin site.
 
 use super::{Auth, CurrentUser, LoggedOut, tell_ended};
+use crate::audit::{Actor, Caller, Trail};
 use crate::error::AuthError;
 use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use crate::store::SessionQuery;
@@ -65,6 +66,7 @@ impl Auth {
         current: &CurrentUser,
         id: SessionId,
         refresh_token: Option<&str>,
+        caller: &Caller,
     ) -> Result<LoggedOut, AuthError> {
         let user = current.user().id;
         let found = self.store.find_session(id).await?;
@@ -77,7 +79,7 @@ impl Auth {
             EndReason::RevokedByUser
         };
         let end = self.end_now(reason, EndedBy::User(user));
-        self.end_session(id, user, end).await?;
+        self.end_session(id, user, end, Trail::of(caller)).await?;
         let of_cookie = refresh_token
             .and_then(|token| self.genuine_refresh_token(token))
             .map_or(id, |presented| presented.session());
@@ -98,11 +100,17 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::NoSuchSession`], or the store's.
-    pub async fn revoke_session(&self, id: SessionId, by: EndedBy) -> Result<bool, AuthError> {
+    pub async fn revoke_session(
+        &self,
+        id: SessionId,
+        by: impl Into<Actor>,
+    ) -> Result<bool, AuthError> {
+        let Actor { by, caller } = by.into();
         let found = self.store.find_session(id).await?;
         let (session, _) = found.ok_or(AuthError::NoSuchSession)?;
         let end = self.end_now(EndReason::RevokedByAdmin, by);
-        self.end_session(id, session.user_id, end).await
+        self.end_session(id, session.user_id, end, Trail::of(&caller))
+            .await
     }
 
     /// Ends every session of a user; gives those that it ended.
@@ -112,10 +120,14 @@ impl Auth {
     pub async fn revoke_sessions_of(
         &self,
         user: UserId,
-        by: EndedBy,
+        by: impl Into<Actor>,
     ) -> Result<Vec<EndedSession>, AuthError> {
+        let Actor { by, caller } = by.into();
         let end = self.end_now(EndReason::RevokedByAdmin, by);
-        let ended = self.store.end_sessions(user, None, end).await?;
+        let ended = self
+            .store
+            .end_sessions(user, None, end, &Trail::of(&caller))
+            .await?;
         tell_ended(&ended);
         Ok(ended)
     }
@@ -126,8 +138,9 @@ impl Auth {
         id: SessionId,
         user: UserId,
         end: SessionEnd,
+        trail: Trail,
     ) -> Result<bool, AuthError> {
-        let has_ended = self.store.end_session(id, end).await?;
+        let has_ended = self.store.end_session(id, end, &trail).await?;
         if has_ended {
             tell_ended(&[EndedSession { id, user, end }]);
         } else if let Some((session, _)) = self.store.find_session(id).await? {

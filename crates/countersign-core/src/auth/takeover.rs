@@ -4,7 +4,7 @@ use countersign_token::csrf;
 use subtle::ConstantTimeEq as _;
 
 use super::{Auth, Grant, tell_ended};
-use crate::audit::{Caller, Event};
+use crate::audit::{Caller, Event, Trail};
 use crate::csrf::CsrfToken;
 use crate::error::{AuthError, StoreError};
 use crate::refresh_token::{LegacyTokens, PresentedLegacyToken, RefreshTokenError};
@@ -58,7 +58,7 @@ impl Auth {
             if let Some(grant) = self.open_taken_over(&presented, caller).await? {
                 return Ok(grant);
             }
-            if let Some(grant) = self.advance(&as_refresh_token).await? {
+            if let Some(grant) = self.advance(&as_refresh_token, caller).await? {
                 return Ok(grant);
             }
         }
@@ -82,6 +82,11 @@ impl Auth {
         }
         let powers = self.power_claims(presented.user()).await?;
         let now = self.clock.now();
+        let taken_over = Event::SessionTakenOver {
+            user: presented.user(),
+            session: presented.session(),
+        };
+        let by = EndedBy::User(presented.user());
         let takeover = TakeOver {
             session: Session {
                 id: presented.session(),
@@ -97,6 +102,7 @@ impl Auth {
             },
             token_id: presented.token_id().map(str::to_owned),
             most: self.settings.max_sessions_per_user,
+            trail: Trail::of(caller).with(&taken_over, now, Some(by)),
         };
         let outcome = self.store.take_over(&takeover).await?;
         let session = takeover.session;
@@ -110,11 +116,7 @@ impl Auth {
         };
         match outcome {
             TakeOverOutcome::TakenOver { user, ended } => {
-                Event::SessionTakenOver {
-                    user: user.id,
-                    session: session.id,
-                }
-                .tell();
+                taken_over.tell();
                 tell_ended(&ended);
                 Ok(Some(self.grant(&session, user, powers, now)))
             }
@@ -138,9 +140,15 @@ impl Auth {
         &self,
         presented: &PresentedLegacyToken,
         reason: EndReason,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
         let (id, user) = (presented.session(), presented.user());
         let end = self.end_now(reason, EndedBy::User(user));
+        let used_up = Event::SessionEnded {
+            user,
+            session: id,
+            reason,
+        };
         let takeover = TakeOver {
             session: Session {
                 id,
@@ -155,9 +163,14 @@ impl Auth {
             },
             token_id: None,
             most: None,
+            trail: Trail::of(caller).with(&used_up, end.at, Some(end.by)),
         };
-        if self.store.take_over(&takeover).await? == TakeOverOutcome::Used {
-            self.end_session(id, user, end).await?;
+        match self.store.take_over(&takeover).await? {
+            TakeOverOutcome::TakenOver { .. } => used_up.tell(),
+            TakeOverOutcome::Used => {
+                self.end_session(id, user, end, Trail::of(caller)).await?;
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -1,13 +1,20 @@
 //! Users: made and changed from the command line and the admin site, and by themselves.
 
 use super::{Auth, CurrentUser, tell_ended};
-use crate::audit::Event;
+use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::{Mail, Message};
-use crate::password::{EncodedPassword, Password, PasswordOwner};
+use crate::password::{EncodedPassword, Password, PasswordOwner, PolicyError};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
 use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
+
+/// How often the making of a user is tried that the names of others were in the way of.
+const ATTEMPTS: usize = 3;
+
+/// How many users one transaction looks at for their names: some ten milliseconds, after which others have
+/// their turn.
+pub(super) const NAMES_AT_ONCE: u32 = 1_000;
 
 /// An account to make.
 #[derive(Debug)]
@@ -30,11 +37,17 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Validation`] if the policy refuses the password, [`AuthError::UsernameTaken`],
     /// [`AuthError::Overloaded`], or the store's.
-    pub async fn create_user(&self, account: NewAccount) -> Result<User, AuthError> {
+    pub async fn create_user(
+        &self,
+        account: NewAccount,
+        by: impl Into<Actor>,
+    ) -> Result<User, AuthError> {
+        let by = by.into();
         let owner = PasswordOwner {
             username: account.username.as_str(),
             email: account.email.as_str(),
             privileged: account.is_staff || account.is_superuser,
+            ..PasswordOwner::default()
         };
         let password = match account.password {
             Some(password) => self.new_password(password, owner).await?,
@@ -48,16 +61,41 @@ impl Auth {
             is_superuser: account.is_superuser,
             date_joined: self.clock.now(),
         };
-        let user = self
-            .store
-            .create_user(&new)
-            .await
-            .map_err(|error| match error {
-                CreateUserError::UsernameTaken => AuthError::UsernameTaken,
-                CreateUserError::Store(error) => AuthError::Store(error),
-            })?;
+        let trail = Trail::of_new_user(&by, new.date_joined);
+        let user = self.create(&new, &trail).await?;
         Event::UserCreated { user: user.id }.tell();
         Ok(user)
+    }
+
+    /// Makes the user in the store, after the names of all others are known there.
+    async fn create(&self, new: &NewUser, trail: &Trail) -> Result<User, AuthError> {
+        for _ in 0..ATTEMPTS {
+            match self.store.create_user(new, trail).await {
+                Ok(user) => return Ok(user),
+                Err(CreateUserError::UsernameTaken) => return Err(AuthError::UsernameTaken),
+                Err(CreateUserError::Store(error)) => return Err(error.into()),
+                Err(CreateUserError::NamesUnknown) => self.note_new_names().await?,
+            }
+        }
+        let why = "users are being made faster than their names can be looked at";
+        Err(StoreError::Unavailable(why.to_owned()).into())
+    }
+
+    /// Notes the names of all users whom other programs have made, in steps between which others write.
+    /// Of a million users this takes a few seconds, once; upkeep does it at the start of the service.
+    pub(super) async fn note_new_names(&self) -> Result<(), StoreError> {
+        let mut noted = 0;
+        loop {
+            let step = self.store.note_names(None, NAMES_AT_ONCE).await?;
+            noted += step.noted;
+            if step.next.is_none() {
+                break;
+            }
+        }
+        if noted > 0 {
+            tracing::debug!(event = "names_noted", noted);
+        }
+        Ok(())
     }
 
     /// The user with this username.
@@ -104,11 +142,15 @@ impl Auth {
         &self,
         current: &CurrentUser,
         change: &ProfileChange,
+        caller: &Caller,
     ) -> Result<User, AuthError> {
         let id = current.user().id;
-        let changed = self.store.update_profile(id, change).await?;
+        let event = Event::ProfileChanged { user: id };
+        let by = Some(EndedBy::User(id));
+        let trail = Trail::of(caller).with(&event, self.clock.now(), by);
+        let changed = self.store.update_profile(id, change, &trail).await?;
         let user = changed.ok_or(AuthError::NoSuchUser)?;
-        Event::ProfileChanged { user: id }.tell();
+        event.tell();
         Ok(user)
     }
 
@@ -121,15 +163,14 @@ impl Auth {
         &self,
         user: &User,
         password: Password,
-        by: EndedBy,
+        by: impl Into<Actor>,
     ) -> Result<User, AuthError> {
+        let by = by.into();
         let encoded = self.new_password(password, PasswordOwner::of(user)).await?;
-        let mail = self.mail_to(user, Message::PasswordChanged { by });
-        let changed = self
-            .change(user.id, AccountChangeKind::Password(encoded), by, mail)
-            .await?;
-        Event::PasswordSet { user: user.id }.tell();
-        Ok(changed)
+        let mail = self.mail_to(user, Message::PasswordChanged { by: by.by });
+        let event = Event::PasswordSet { user: user.id };
+        let kind = AccountChangeKind::Password(encoded);
+        self.change(&event, user.id, kind, &by, mail).await
     }
 
     /// Lets a user sign in, or not; deactivation ends every session of the user.
@@ -140,13 +181,11 @@ impl Auth {
         &self,
         user: UserId,
         active: bool,
-        by: EndedBy,
+        by: impl Into<Actor>,
     ) -> Result<User, AuthError> {
-        let changed = self
-            .change(user, AccountChangeKind::Active(active), by, None)
-            .await?;
-        Event::ActiveSet { user, active }.tell();
-        Ok(changed)
+        let event = Event::ActiveSet { user, active };
+        let kind = AccountChangeKind::Active(active);
+        self.change(&event, user, kind, &by.into(), None).await
     }
 
     /// Gives or takes a user's powers; every session of the user ends if they change.
@@ -158,57 +197,62 @@ impl Auth {
         user: UserId,
         is_staff: bool,
         is_superuser: bool,
-        by: EndedBy,
+        by: impl Into<Actor>,
     ) -> Result<User, AuthError> {
         let kind = AccountChangeKind::Roles {
             is_staff,
             is_superuser,
         };
-        let changed = self.change(user, kind, by, None).await?;
-        Event::RolesSet {
+        let event = Event::RolesSet {
             user,
             is_staff,
             is_superuser,
-        }
-        .tell();
-        Ok(changed)
+        };
+        self.change(&event, user, kind, &by.into(), None).await
     }
 
     /// Deletes a user and ends every session of the user.
     ///
     /// # Errors
     /// [`AuthError::NoSuchUser`], or the store's.
-    pub async fn delete_user(&self, user: UserId, by: EndedBy) -> Result<(), AuthError> {
+    pub async fn delete_user(&self, user: UserId, by: impl Into<Actor>) -> Result<(), AuthError> {
+        let Actor { by, caller } = by.into();
         let ending = EndedAt {
             at: self.clock.now(),
             by,
         };
-        let ended = self.store.delete_user(user, ending).await?;
+        let event = Event::UserDeleted { user };
+        let trail = Trail::of(&caller).with(&event, ending.at, Some(by));
+        let ended = self.store.delete_user(user, ending, &trail).await?;
         let ended = ended.ok_or(AuthError::NoSuchUser)?;
-        Event::UserDeleted { user }.tell();
+        event.tell();
         tell_ended(&ended);
         Ok(())
     }
 
+    /// Makes the change that an event tells of, and tells of it.
     async fn change(
         &self,
+        event: &Event<'_>,
         user: UserId,
         kind: AccountChangeKind,
-        by: EndedBy,
+        by: &Actor,
         mail: Option<Mail>,
     ) -> Result<User, AuthError> {
         let ending = EndedAt {
             at: self.clock.now(),
-            by,
+            by: by.by,
         };
         let change = AccountChange {
             user,
             kind,
             ending,
             mail,
+            trail: Trail::of(&by.caller).with(event, ending.at, Some(by.by)),
         };
         let changed = self.store.change_account(&change).await?;
         let changed = changed.ok_or(AuthError::NoSuchUser)?;
+        event.tell();
         tell_ended(&changed.ended);
         Ok(changed.user)
     }
@@ -218,7 +262,29 @@ impl Auth {
         password: Password,
         owner: PasswordOwner<'_>,
     ) -> Result<EncodedPassword, AuthError> {
-        self.settings.passwords.check(&password, owner)?;
+        self.check_new_password(&password, owner).await?;
         Ok(self.passwords.hash(password).await?)
+    }
+
+    /// Whether the policy accepts a new password, which is one for every way to set one.
+    ///
+    /// # Errors
+    /// [`AuthError::Validation`] on `password`, [`AuthError::Overloaded`], or the store's if the list of
+    /// breached passwords cannot be read: none is accepted then.
+    pub(super) async fn check_new_password(
+        &self,
+        password: &Password,
+        owner: PasswordOwner<'_>,
+    ) -> Result<(), AuthError> {
+        let policy = &self.settings.passwords;
+        let subject = policy.subject(owner);
+        let judged = self
+            .passwords
+            .judge(policy.clone(), password.clone(), subject)
+            .await?;
+        judged.map_err(|error| match error {
+            PolicyError::Refused(refused) => AuthError::Validation(refused),
+            PolicyError::Unavailable(why) => StoreError::Unavailable(why.to_string()).into(),
+        })
     }
 }

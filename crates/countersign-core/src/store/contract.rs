@@ -9,7 +9,9 @@
     reason = "a suite of tests, which is compiled as a library"
 )]
 
+mod audit;
 mod cut_offs;
+mod names;
 mod throttles;
 
 use std::sync::Arc;
@@ -18,13 +20,16 @@ use countersign_token::Algorithm;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+pub use self::audit::*;
 pub use self::cut_offs::*;
+pub use self::names::*;
 pub use self::throttles::*;
 use super::{
     AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, Listener,
     OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Rotation, SealedSigningKey,
     SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery,
 };
+use crate::audit::Trail;
 use crate::clock::SystemRandomness;
 use crate::mail::{ClaimedMail, Mail, MailClaim, MailId, MailOutcome, Message};
 use crate::password::EncodedPassword;
@@ -44,6 +49,10 @@ macro_rules! store_contract {
         $crate::store_contract!(@each $attributes $empty_store;
             users_are_found_as_they_were_made
             a_username_belongs_to_one_user
+            a_name_that_looks_like_anothers_is_refused
+            a_deleted_users_name_is_free
+            of_many_alike_at_once_exactly_one_is_made
+            names_are_known_once_their_users_are_made
             odd_text_is_kept_literally
             users_are_listed_in_pages_and_by_search
             passwords_are_sampled_from_both_ends
@@ -95,6 +104,14 @@ macro_rules! store_contract {
             of_many_who_claim_at_once_no_two_have_the_same_mail
             a_claim_that_runs_out_is_somebody_elses
             mail_is_claimed_in_the_order_in_which_it_is_due
+            a_transition_leaves_what_it_carries_and_an_entry_of_each_session_that_ends
+            a_change_leaves_what_it_carries_and_outlives_the_user
+            what_is_not_done_leaves_nothing
+            an_opening_that_is_tried_again_leaves_its_entries_once
+            an_entry_is_read_as_it_was_written
+            entries_are_listed_newest_first_in_pages_and_by_what_they_concern
+            whoever_follows_the_log_misses_nothing_that_many_write_at_once
+            old_entries_are_removed_in_steps
             a_working_store_checks_out
         );
     };
@@ -133,16 +150,20 @@ fn password(text: &str) -> EncodedPassword {
     EncodedPassword::new(format!("argon2$test${text}"))
 }
 
-async fn user(store: &dyn Store, name: &str) -> User {
-    let new = NewUser {
+fn new_user(name: &str) -> NewUser {
+    NewUser {
         username: Username::parse(name).expect("a good name"),
         email: Email::parse(&format!("{name}@example.org")).expect("a good address"),
         password: password(name),
         is_staff: false,
         is_superuser: false,
         date_joined: start(),
-    };
-    store.create_user(&new).await.expect("the name is free")
+    }
+}
+
+async fn user(store: &dyn Store, name: &str) -> User {
+    let made = store.create_user(&new_user(name), &Trail::default()).await;
+    made.expect("the name is free")
 }
 
 fn session_of(user: UserId) -> Session {
@@ -166,6 +187,7 @@ fn opening(user: &User) -> OpenSession {
         upgraded: None,
         replaced: None,
         most: None,
+        trail: Trail::default(),
     }
 }
 
@@ -207,6 +229,7 @@ async fn change(store: &dyn Store, user: &User, kind: AccountChangeKind) {
         kind,
         ending: by_service(),
         mail: None,
+        trail: Trail::default(),
     };
     store
         .change_account(&change)
@@ -265,7 +288,7 @@ pub async fn a_username_belongs_to_one_user(store: Arc<dyn Store>) {
         is_superuser: true,
         date_joined: start(),
     };
-    let refused = store.create_user(&again).await;
+    let refused = store.create_user(&again, &Trail::default()).await;
     assert!(
         matches!(refused, Err(CreateUserError::UsernameTaken)),
         "{refused:?}"
@@ -289,7 +312,7 @@ pub async fn odd_text_is_kept_literally(store: Arc<dyn Store>) {
             last_name: None,
         };
         let changed = store
-            .update_profile(ana.id, &change)
+            .update_profile(ana.id, &change, &Trail::default())
             .await
             .unwrap()
             .expect("ana is there");
@@ -365,12 +388,20 @@ pub async fn a_profile_changes_only_where_told(store: Arc<dyn Store>) {
         first_name: Some(name("Ana")),
         last_name: None,
     };
-    store.update_profile(ana.id, &first).await.unwrap().unwrap();
+    store
+        .update_profile(ana.id, &first, &Trail::default())
+        .await
+        .unwrap()
+        .unwrap();
     let last = ProfileChange {
         first_name: None,
         last_name: Some(name("Lima")),
     };
-    let changed = store.update_profile(ana.id, &last).await.unwrap().unwrap();
+    let changed = store
+        .update_profile(ana.id, &last, &Trail::default())
+        .await
+        .unwrap()
+        .unwrap();
     let expected = User {
         first_name: "Ana".to_owned(),
         last_name: "Lima".to_owned(),
@@ -379,7 +410,10 @@ pub async fn a_profile_changes_only_where_told(store: Arc<dyn Store>) {
     assert_eq!(changed, expected);
     assert_eq!(store.find_user(ana.id).await.unwrap(), Some(expected));
     assert_eq!(
-        store.update_profile(UserId(999), &last).await.unwrap(),
+        store
+            .update_profile(UserId(999), &last, &Trail::default())
+            .await
+            .unwrap(),
         None
     );
 }
@@ -472,6 +506,7 @@ fn take_over_of(user: UserId) -> TakeOver {
         },
         token_id: Some("0b5d1a".to_owned()),
         most: None,
+        trail: Trail::default(),
     }
 }
 
@@ -590,6 +625,7 @@ pub async fn a_new_password_wins_over_the_upgrade_of_the_old_one(store: Arc<dyn 
             kind: AccountChangeKind::Password(new.clone()),
             mail: None,
             ending: by_service(),
+            trail: Trail::default(),
         };
         // Each goes first as often.
         let (opened, changed) = if round % 2 == 0 {
@@ -660,9 +696,19 @@ pub async fn an_ended_session_stays_ended_and_keeps_its_first_end(store: Arc<dyn
         at: after(5),
         by: EndedBy::User(ana.id),
     };
-    assert!(store.end_session(opened.id, logout).await.unwrap());
+    assert!(
+        store
+            .end_session(opened.id, logout, &Trail::default())
+            .await
+            .unwrap()
+    );
     let later = by_service().because(EndReason::ReuseDetected);
-    assert!(!store.end_session(opened.id, later).await.unwrap());
+    assert!(
+        !store
+            .end_session(opened.id, later, &Trail::default())
+            .await
+            .unwrap()
+    );
     assert!(!rotate(&*store, opened.id, 0).await);
     assert_eq!(
         session(&*store, opened.id).await,
@@ -672,7 +718,12 @@ pub async fn an_ended_session_stays_ended_and_keeps_its_first_end(store: Arc<dyn
         }
     );
     let nobody = SessionId::new(start(), &SystemRandomness);
-    assert!(!store.end_session(nobody, logout).await.unwrap());
+    assert!(
+        !store
+            .end_session(nobody, logout, &Trail::default())
+            .await
+            .unwrap()
+    );
 }
 
 /// However it ends: a clock that was ahead and is set back does not make its end be forgotten early.
@@ -694,7 +745,10 @@ pub async fn a_session_never_ends_before_it_was_last_rotated(store: Arc<dyn Stor
     let listener = &mut Listener::of(&*store);
     let [one, two, three] = &sessions;
     let logout = by_service().because(EndReason::Logout);
-    store.end_session(one.id, logout).await.unwrap();
+    store
+        .end_session(one.id, logout, &Trail::default())
+        .await
+        .unwrap();
     let crowded = OpenSession {
         most: std::num::NonZeroU32::new(2),
         ..opening(&ana)
@@ -728,10 +782,16 @@ pub async fn ending_a_users_sessions_ends_all_but_the_spared_one_and_tells_which
     );
     let bobs = open(&*store, &bob).await;
     let logout = by_service().because(EndReason::Logout);
-    store.end_session(three.id, logout).await.unwrap();
+    store
+        .end_session(three.id, logout, &Trail::default())
+        .await
+        .unwrap();
 
     let end = by_service().because(EndReason::RevokedByUser);
-    let ended = store.end_sessions(ana.id, Some(one.id), end).await.unwrap();
+    let ended = store
+        .end_sessions(ana.id, Some(one.id), end, &Trail::default())
+        .await
+        .unwrap();
     let expected = EndedSession {
         id: two.id,
         user: ana.id,
@@ -743,9 +803,18 @@ pub async fn ending_a_users_sessions_ends_all_but_the_spared_one_and_tells_which
     assert_eq!(end_reason(&*store, three.id).await, Some(EndReason::Logout));
     assert_eq!(end_reason(&*store, bobs.id).await, None);
 
-    let rest = store.end_sessions(ana.id, None, end).await.unwrap();
+    let rest = store
+        .end_sessions(ana.id, None, end, &Trail::default())
+        .await
+        .unwrap();
     assert_eq!(ids(&rest), [one.id]);
-    assert_eq!(store.end_sessions(ana.id, None, end).await.unwrap(), []);
+    assert_eq!(
+        store
+            .end_sessions(ana.id, None, end, &Trail::default())
+            .await
+            .unwrap(),
+        []
+    );
 }
 
 /// In the order of their names, whole, and no more than asked for.
@@ -754,7 +823,10 @@ pub async fn sessions_are_listed_in_pages_by_user_and_by_life(store: Arc<dyn Sto
     let (one, two) = (open(&*store, &ana).await, open(&*store, &ana).await);
     let bobs = open(&*store, &bob).await;
     let logout = by_service().because(EndReason::Logout);
-    store.end_session(one.id, logout).await.unwrap();
+    store
+        .end_session(one.id, logout, &Trail::default())
+        .await
+        .unwrap();
     let list = async |user, live, after, limit| {
         let query = SessionQuery {
             user,
@@ -797,7 +869,10 @@ pub async fn what_ended_since_is_listed_whoever_ended_it(store: Arc<dyn Store>) 
             at: after(at),
             by: EndedBy::User(ana.id),
         };
-        store.end_session(ended.id, end).await.unwrap();
+        store
+            .end_session(ended.id, end, &Trail::default())
+            .await
+            .unwrap();
     }
     let since = async |seconds| store.ended_since(after(seconds)).await.unwrap();
     assert_eq!(ids(&since(0).await), sorted(&[&early, &late]));
@@ -872,6 +947,7 @@ fn password_change(user: &User, session: &Session) -> PasswordChange {
         new: password("new"),
         ending: by_service(),
         mail: None,
+        trail: Trail::default(),
     }
 }
 
@@ -920,7 +996,10 @@ pub async fn a_password_changes_only_while_it_is_the_one_checked_and_the_session
     assert_eq!(stored().await, password("ana"));
 
     let logout = by_service().because(EndReason::Logout);
-    store.end_session(here.id, logout).await.unwrap();
+    store
+        .end_session(here.id, logout, &Trail::default())
+        .await
+        .unwrap();
     let change = password_change(&ana, &here);
     assert_eq!(
         store.change_password(&change).await.unwrap(),
@@ -978,9 +1057,18 @@ pub async fn only_changed_roles_end_sessions(store: Arc<dyn Store>) {
 pub async fn deletion_ends_sessions_and_forgets_the_user(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
     let opened = open(&*store, &ana).await;
-    let ended = store.delete_user(ana.id, by_service()).await.unwrap();
+    let ended = store
+        .delete_user(ana.id, by_service(), &Trail::default())
+        .await
+        .unwrap();
     assert_eq!(ids(&ended.expect("ana was there")), [opened.id]);
-    assert_eq!(store.delete_user(ana.id, by_service()).await.unwrap(), None);
+    assert_eq!(
+        store
+            .delete_user(ana.id, by_service(), &Trail::default())
+            .await
+            .unwrap(),
+        None
+    );
     assert_eq!(store.find_user(ana.id).await.unwrap(), None);
     assert!(store.find_credentials("ana").await.unwrap().is_none());
     let (ended, nobody) = store
@@ -999,7 +1087,10 @@ pub async fn deletion_ends_sessions_and_forgets_the_user(store: Arc<dyn Store>) 
 /// A token of the deleted user must never name a new one.
 pub async fn a_users_number_is_never_given_again(store: Arc<dyn Store>) {
     let ana = user(&*store, "ana").await;
-    store.delete_user(ana.id, by_service()).await.unwrap();
+    store
+        .delete_user(ana.id, by_service(), &Trail::default())
+        .await
+        .unwrap();
     let again = user(&*store, "ana").await;
     assert_ne!(again.id, ana.id);
 }
@@ -1017,7 +1108,10 @@ pub async fn changes_are_told_before_they_are_answered(store: Arc<dyn Store>) {
     assert_eq!(listener.heard(), [Change::UserChanged(ana.id); 3]);
 
     let logout = by_service().because(EndReason::Logout);
-    store.end_session(one.id, logout).await.unwrap();
+    store
+        .end_session(one.id, logout, &Trail::default())
+        .await
+        .unwrap();
     let told = |session: &Session, end| {
         Change::SessionEnded(EndedSession {
             id: session.id,
@@ -1026,11 +1120,14 @@ pub async fn changes_are_told_before_they_are_answered(store: Arc<dyn Store>) {
         })
     };
     assert_eq!(listener.heard(), [told(&one, logout)]);
-    store.end_session(one.id, logout).await.unwrap();
+    store
+        .end_session(one.id, logout, &Trail::default())
+        .await
+        .unwrap();
     assert_eq!(listener.heard(), [], "it had ended before");
 
     store
-        .end_sessions(ana.id, Some(three.id), logout)
+        .end_sessions(ana.id, Some(three.id), logout, &Trail::default())
         .await
         .unwrap();
     assert_eq!(listener.heard(), [told(&two, logout)]);
@@ -1043,7 +1140,7 @@ pub async fn changes_are_told_before_they_are_answered(store: Arc<dyn Store>) {
     assert_eq!(heard.len(), 2);
 
     store
-        .swap_signing_keys(&[], &[key("one", KeyState::Current)])
+        .swap_signing_keys(&[], &[key("one", KeyState::Current)], &Trail::default())
         .await
         .unwrap();
     assert_eq!(listener.heard(), [Change::KeysChanged]);
@@ -1068,7 +1165,10 @@ pub async fn the_first_ring_of_keys_wins(store: Arc<dyn Store>) {
         let store = Arc::clone(&store);
         tasks.spawn(async move {
             let ring = [key(&format!("key-{index}"), KeyState::Current)];
-            store.swap_signing_keys(&[], &ring).await.unwrap()
+            store
+                .swap_signing_keys(&[], &ring, &Trail::default())
+                .await
+                .unwrap()
         });
     }
     let seen = tasks.join_all().await;
@@ -1080,18 +1180,27 @@ pub async fn the_first_ring_of_keys_wins(store: Arc<dyn Store>) {
 /// Whole and in order, whatever changed of it; and whoever saw another one changes nothing.
 pub async fn a_ring_of_keys_changes_only_from_the_one_that_was_seen(store: Arc<dyn Store>) {
     let first = [key("one", KeyState::Current)];
-    store.swap_signing_keys(&[], &first).await.unwrap();
+    store
+        .swap_signing_keys(&[], &first, &Trail::default())
+        .await
+        .unwrap();
     let second = [
         key("two", KeyState::Next),
         key("one", KeyState::Current),
         key("zero", KeyState::Revoked),
     ];
     assert_eq!(
-        store.swap_signing_keys(&first, &second).await.unwrap(),
+        store
+            .swap_signing_keys(&first, &second, &Trail::default())
+            .await
+            .unwrap(),
         second
     );
     assert_eq!(
-        store.swap_signing_keys(&first, &first).await.unwrap(),
+        store
+            .swap_signing_keys(&first, &first, &Trail::default())
+            .await
+            .unwrap(),
         second
     );
     let retired = SealedSigningKey {
@@ -1101,7 +1210,10 @@ pub async fn a_ring_of_keys_changes_only_from_the_one_that_was_seen(store: Arc<d
     };
     let third = [key("two", KeyState::Current), retired];
     assert_eq!(
-        store.swap_signing_keys(&second, &third).await.unwrap(),
+        store
+            .swap_signing_keys(&second, &third, &Trail::default())
+            .await
+            .unwrap(),
         third
     );
     assert_eq!(store.signing_keys().await.unwrap(), third);
@@ -1156,7 +1268,10 @@ pub async fn a_sweep_ends_what_is_past_its_limits_and_removes_what_ended_long_ag
     };
     assert!(store.rotate(&rotation).await.unwrap());
     let logout = by_service().because(EndReason::Logout);
-    store.end_session(ended.id, logout).await.unwrap();
+    store
+        .end_session(ended.id, logout, &Trail::default())
+        .await
+        .unwrap();
 
     let swept = async |now| store.sweep_sessions(&sweep(None, 9, now)).await.unwrap();
     let nothing = Swept {
@@ -1241,6 +1356,7 @@ async fn queue(store: &dyn Store, user: &User, queued_at: Timestamp) -> Mail {
         kind: AccountChangeKind::Active(true),
         ending: by_service(),
         mail: Some(mail.clone()),
+        trail: Trail::default(),
     };
     store.change_account(&change).await.unwrap().unwrap();
     mail

@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt,
+    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt, NotedNames,
     OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
     SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
     Watchers,
 };
+use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
 use crate::mail::{ClaimedMail, Mail, MailClaim, MailId, MailOutcome};
 use crate::password::EncodedPassword;
@@ -20,7 +21,7 @@ use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, Sess
 use crate::throttle::{
     self, AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey,
 };
-use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use crate::user::{Credentials, Likeness, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ pub struct MemoryStore {
 struct Tables {
     last_user_id: i64,
     users: BTreeMap<UserId, (User, EncodedPassword)>,
+    /// What the names of those users look like.
+    looks: BTreeMap<UserId, Likeness>,
     sessions: BTreeMap<SessionId, Session>,
     /// Up to when the legacy tokens of a user are refused.
     cut_offs: BTreeMap<UserId, Timestamp>,
@@ -40,6 +43,9 @@ struct Tables {
     upkeep_until: Option<Timestamp>,
     throttles: BTreeMap<ThrottleKey, Counter>,
     outbox: BTreeMap<MailId, Queued>,
+    /// The audit log, in the order in which it was written.
+    audit: BTreeMap<i64, AuditEntry>,
+    last_audit_number: i64,
 }
 
 #[derive(Debug)]
@@ -63,6 +69,19 @@ impl MemoryStore {
 }
 
 impl Tables {
+    fn record(&mut self, entries: impl IntoIterator<Item = AuditEntry>) {
+        for entry in entries {
+            self.last_audit_number += 1;
+            self.audit.insert(self.last_audit_number, entry);
+        }
+    }
+
+    /// Leaves what a transition leaves that ended these sessions.
+    fn leave(&mut self, trail: &Trail, ended: &[EndedSession]) {
+        self.record(trail.entries.iter().cloned());
+        self.record(ended.iter().map(|ended| trail.of_end(ended)));
+    }
+
     fn end(&mut self, id: SessionId, end: SessionEnd) -> Option<EndedSession> {
         let session = self
             .sessions
@@ -193,13 +212,10 @@ impl Store for MemoryStore {
         Ok(!self.tables().users.is_empty())
     }
 
-    async fn create_user(&self, new: &NewUser) -> Result<User, CreateUserError> {
+    async fn create_user(&self, new: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         let mut tables = self.tables();
-        if tables
-            .users
-            .values()
-            .any(|(user, _)| user.username == new.username.as_str())
-        {
+        let likeness = new.username.likeness();
+        if tables.looks.values().any(|look| look.is_alike(&likeness)) {
             return Err(CreateUserError::UsernameTaken);
         }
         tables.last_user_id += 1;
@@ -215,18 +231,32 @@ impl Store for MemoryStore {
             last_login: None,
             date_joined: new.date_joined,
         };
+        tables.looks.insert(user.id, likeness);
         tables
             .users
             .insert(user.id, (user.clone(), new.password.clone()));
+        tables.record(trail.entries.iter().map(|entry| AuditEntry {
+            user: entry.user.or(Some(user.id)),
+            ..entry.clone()
+        }));
         drop(tables);
         self.watchers.tell(Change::UserChanged(user.id));
         Ok(user)
+    }
+
+    /// Nobody else makes users here, so all names are known.
+    async fn note_names(&self, _: Option<UserId>, _: u32) -> Result<NotedNames, StoreError> {
+        Ok(NotedNames {
+            next: None,
+            noted: 0,
+        })
     }
 
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError> {
         let mut tables = self.tables();
         let Some((user, _)) = tables.users.get_mut(&id) else {
@@ -239,6 +269,7 @@ impl Store for MemoryStore {
             last_name.as_str().clone_into(&mut user.last_name);
         }
         let user = user.clone();
+        tables.leave(trail, &[]);
         drop(tables);
         self.watchers.tell(Change::UserChanged(id));
         Ok(Some(user))
@@ -265,6 +296,7 @@ impl Store for MemoryStore {
         let ended = reason.map(|reason| change.ending.because(reason));
         let ended = ended.map_or(Vec::new(), |end| tables.end_all(user.id, None, end));
         tables.queue(change.mail.as_ref());
+        tables.leave(&change.trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(user.id));
@@ -290,6 +322,7 @@ impl Store for MemoryStore {
         let end = change.ending.because(EndReason::PasswordChanged);
         let ended = tables.end_all(change.user, Some(change.session), end);
         tables.queue(change.mail.as_ref());
+        tables.leave(&change.trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(change.user));
@@ -300,12 +333,15 @@ impl Store for MemoryStore {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         let mut tables = self.tables();
         if tables.users.remove(&id).is_none() {
             return Ok(None);
         }
+        tables.looks.remove(&id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
+        tables.leave(trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(id));
@@ -340,7 +376,14 @@ impl Store for MemoryStore {
             let most = most.get() as usize;
             ended.extend(tables.end_least_recently_used(user.id, most, ending));
         }
-        tables.sessions.insert(session.id, session.clone());
+        // A transition that cannot know whether it was made may be tried again.
+        if tables
+            .sessions
+            .insert(session.id, session.clone())
+            .is_none()
+        {
+            tables.leave(&opening.trail, &ended);
+        }
         drop(tables);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(user.id));
@@ -373,6 +416,7 @@ impl Store for MemoryStore {
             ended = tables.end_least_recently_used(user.id, most.get() as usize, ending);
         }
         tables.sessions.insert(session.id, session.clone());
+        tables.leave(&takeover.trail, &ended);
         drop(tables);
         self.tell_ended(&ended);
         Ok(TakeOverOutcome::TakenOver { user, ended })
@@ -441,8 +485,18 @@ impl Store for MemoryStore {
         Ok(ended.filter(|session| session.end.at > since).collect())
     }
 
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
-        let ended = self.tables().end(id, end);
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let ended = tables.end(id, end);
+        if ended.is_some() {
+            tables.leave(trail, ended.as_slice());
+        }
+        drop(tables);
         self.tell_ended(ended.as_slice());
         Ok(ended.is_some())
     }
@@ -452,8 +506,12 @@ impl Store for MemoryStore {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError> {
-        let ended = self.tables().end_all(user, spared, end);
+        let mut tables = self.tables();
+        let ended = tables.end_all(user, spared, end);
+        tables.leave(trail, &ended);
+        drop(tables);
         self.tell_ended(&ended);
         Ok(ended)
     }
@@ -466,12 +524,14 @@ impl Store for MemoryStore {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         let mut tables = self.tables();
         if tables.keys != seen || seen == new {
             return Ok(tables.keys.clone());
         }
         tables.keys = new.to_vec();
+        tables.leave(trail, &[]);
         drop(tables);
         self.watchers.tell(Change::KeysChanged);
         Ok(new.to_vec())
@@ -558,7 +618,8 @@ impl Store for MemoryStore {
                         at: limit,
                         by: EndedBy::Service,
                     };
-                    tables.end(session.id, end);
+                    let ended = tables.end(session.id, end);
+                    tables.leave(&Trail::default(), ended.as_slice());
                     swept.expired += 1;
                 }
                 Some(end) if end.at < sweep.forget_before => {
@@ -609,6 +670,82 @@ impl Store for MemoryStore {
             throttles.remove(key);
         }
         Ok(u32::try_from(keys.len()).unwrap_or(most))
+    }
+
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.tables().record(entries.iter().cloned());
+        Ok(())
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError> {
+        let tables = self.tables();
+        let is_asked_for = |place: (Timestamp, i64), entry: &AuditEntry| {
+            query.user.is_none_or(|user| entry.user == Some(user))
+                && query
+                    .session
+                    .is_none_or(|session| entry.session == Some(session))
+                && query
+                    .event
+                    .as_ref()
+                    .is_none_or(|event| entry.event == *event)
+                && query.since.is_none_or(|since| entry.at >= since)
+                && query.until.is_none_or(|until| entry.at < until)
+                && query.after.is_none_or(|after| place < after)
+        };
+        let mut listed: Vec<_> = tables
+            .audit
+            .iter()
+            .map(|(number, entry)| ((entry.at, *number), entry))
+            .filter(|(place, entry)| is_asked_for(*place, entry))
+            .collect();
+        listed.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
+        let recorded = listed
+            .into_iter()
+            .take(query.limit as usize)
+            .map(|((_, number), entry)| RecordedEntry {
+                number,
+                entry: entry.clone(),
+            });
+        Ok(recorded.collect())
+    }
+
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError> {
+        Ok(AuditPosition {
+            transaction: 0,
+            number: self.tables().last_audit_number,
+        })
+    }
+
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError> {
+        let tables = self.tables();
+        let next = (Bound::Excluded(from.number), Bound::Unbounded);
+        let next = tables.audit.range(next).take(most as usize);
+        let recorded = next.map(|(number, entry)| {
+            let recorded = RecordedEntry {
+                number: *number,
+                entry: entry.clone(),
+            };
+            let position = AuditPosition {
+                number: *number,
+                ..from
+            };
+            (position, recorded)
+        });
+        Ok(recorded.collect())
+    }
+
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let audit = &mut self.tables().audit;
+        let old = audit.iter().filter(|(_, entry)| entry.at < before);
+        let numbers: Vec<_> = old.map(|(number, _)| *number).take(most as usize).collect();
+        for number in &numbers {
+            audit.remove(number);
+        }
+        Ok(u32::try_from(numbers.len()).unwrap_or(most))
     }
 }
 

@@ -8,6 +8,10 @@
 //! issued to the user up to then open no session any more ([`TakeOverOutcome::CutOff`]). The note never
 //! moves backwards.
 //!
+//! A transition carries what it leaves in the audit log ([`Trail`]). The store keeps that in the same
+//! transaction if the transition is made, and one entry more of each session that ends with it
+//! ([`Trail::of_end`]); if it is not made, it leaves nothing.
+//!
 //! A new store implements [`Store`] and passes the suite in [`contract`].
 
 mod changes;
@@ -23,6 +27,7 @@ use countersign_token::Algorithm;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
 use crate::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
 use crate::password::EncodedPassword;
@@ -63,14 +68,24 @@ pub trait Store: Send + Sync + 'static {
     /// Whether there is any user.
     async fn has_users(&self) -> Result<bool, StoreError>;
 
-    /// Makes a user.
-    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError>;
+    /// Makes a user, unless there is one whose name is alike
+    /// ([`Likeness::is_alike`](crate::user::Likeness::is_alike)). Exact, however many are made at once.
+    async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError>;
+
+    /// Notes what the names of the next few users look like, from `after` on or, without it, from after the
+    /// last that has been noted in this order, and forgets the names of those who are no more.
+    ///
+    /// Users whom other programs make or rename become known by this. One transaction, which looks at
+    /// `limit` users at most.
+    async fn note_names(&self, after: Option<UserId>, limit: u32)
+    -> Result<NotedNames, StoreError>;
 
     /// Changes what a user may change of themselves. `None`: no such user.
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError>;
 
     /// Changes an account and, in the same transaction, ends the sessions that must end with it.
@@ -91,6 +106,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError>;
 
     /// Opens a session if the account still is as it was when the password was checked.
@@ -129,7 +145,12 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Here and in every other transition that ends sessions the end is noted as
     /// [`Session::end_at`] says: never before the last rotation.
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError>;
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError>;
 
     /// Ends every live session of a user but `spared`; gives those that it ended. Also if there are none,
     /// legacy tokens issued until then are refused.
@@ -138,6 +159,7 @@ pub trait Store: Send + Sync + 'static {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError>;
 
     /// The signing keys, newest first.
@@ -150,6 +172,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError>;
 
     /// Takes the turn of doing upkeep until an instant. False: another process has it now.
@@ -186,6 +209,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes at most so many counters that say nothing any more; gives how many.
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError>;
+
+    /// Keeps entries of what happened without a transition.
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError>;
+
+    /// Entries of the audit log, newest first.
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError>;
+
+    /// Where the audit log ends now, to be followed from there.
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError>;
+
+    /// The next entries after a position, at most so many, each with the position to go on from. Whoever
+    /// goes on like this misses none, in whichever order transactions end.
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError>;
+
+    /// Removes at most so many entries from before an instant; gives how many.
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError>;
 }
 
 /// Which users to list.
@@ -215,13 +258,33 @@ pub struct SessionQuery {
 /// Why a user was not made.
 #[derive(Debug, Clone, Error)]
 pub enum CreateUserError {
-    /// Another user has the name.
+    /// Another user has the name, or one that is alike.
     #[error("username taken")]
     UsernameTaken,
+    /// It is not known yet whether somebody has a name that is alike: others have made more users than one
+    /// transaction can look at. [`Store::note_names`] goes on with that.
+    #[error("the names of other users have not been looked at yet")]
+    NamesUnknown,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// How far the names of the users are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotedNames {
+    /// After whom to go on. `None`: that was all of them.
+    pub next: Option<UserId>,
+    /// How many names were not known, or not as they are now.
+    pub noted: u32,
+}
+
+/// How many users that others have made the making of one looks at.
+pub const MOST_UNKNOWN_NAMES: u32 = 500;
+
+/// So many numbers below the highest that is known are looked at once more for users who appeared since: of
+/// two that are made at once, the one with the higher number may be there first.
+pub const NAMES_OVERLAP: i64 = 256;
 
 /// When something ended, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +317,8 @@ pub struct AccountChange {
     pub ending: EndedAt,
     /// Who is told of it, kept in the same transaction.
     pub mail: Option<Mail>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
 }
 
 /// What changes about an account.
@@ -314,6 +379,8 @@ pub struct PasswordChange {
     pub ending: EndedAt,
     /// Who is told of it, kept in the same transaction.
     pub mail: Option<Mail>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
 }
 
 /// What became of a [`PasswordChange`].
@@ -341,6 +408,8 @@ pub struct OpenSession {
     /// How many sessions the user may have at once, this one among them: of more, those used least
     /// recently end.
     pub most: Option<NonZeroU32>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
 }
 
 /// What became of an [`OpenSession`].
@@ -369,6 +438,8 @@ pub struct TakeOver {
     pub token_id: Option<String>,
     /// How many sessions the user may have at once; as [`OpenSession::most`].
     pub most: Option<NonZeroU32>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
 }
 
 /// What became of a [`TakeOver`].

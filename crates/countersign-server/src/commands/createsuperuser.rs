@@ -3,6 +3,7 @@
 use countersign_core::auth::{Auth, NewAccount};
 use countersign_core::error::AuthError;
 use countersign_core::password::Password;
+use countersign_core::session::EndedBy;
 use countersign_core::user::{Email, User, Username};
 
 use crate::cli::CreateSuperuser;
@@ -80,7 +81,7 @@ async fn make(auth: &Auth, options: CreateSuperuser, asks: bool) -> Result<User,
             is_staff: true,
             is_superuser: true,
         };
-        auth.create_user(account).await
+        auth.create_user(account, EndedBy::CommandLine).await
     };
     if options.password_stdin {
         return Ok(create(passwords::from_standard_input()?).await?);

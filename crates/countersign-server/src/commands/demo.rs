@@ -16,6 +16,7 @@ use countersign_core::auth::{Auth, NewAccount};
 use countersign_core::clock::SystemRandomness;
 use countersign_core::error::AuthError;
 use countersign_core::password::Password;
+use countersign_core::session::EndedBy;
 use countersign_core::user::{Email, Username};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ use crate::demo::{self, Doors, Page, Setting, Stranger, Wish, Witness};
 use crate::failure::Failure;
 use crate::listener::Listener;
 use crate::opening::{self, IfMissing};
+use crate::room::{Room, RoomLimits};
 use crate::signals::{self, StopSignals};
 use crate::{output, telemetry, worker};
 
@@ -35,6 +37,9 @@ const USERNAME: &str = "ana";
 const SERVICE_PORT: u16 = 8000;
 const PAGE_PORT: u16 = 3000;
 const STRANGER_PORT: u16 = 3666;
+
+/// At each door, for a browser or two.
+const CONNECTIONS: usize = 256;
 
 /// Writes the page's files, or runs the demo until it is told to stop.
 pub(super) fn run(chosen: &Chosen, options: &Demo) -> Result<(), Failure> {
@@ -224,7 +229,7 @@ async fn add_user(auth: &Auth, password: &str) -> Result<(), Failure> {
         is_staff: false,
         is_superuser: false,
     };
-    auth.create_user(account).await?;
+    auth.create_user(account, EndedBy::CommandLine).await?;
     Ok(())
 }
 
@@ -270,6 +275,11 @@ fn serve(
             socket,
             router: router.clone(),
             tls: None,
+            room: Room::new(RoomLimits {
+                most: CONNECTIONS,
+                most_per_address: CONNECTIONS,
+                trusted_proxies: Vec::new(),
+            }),
         };
         serving.spawn(listener.serve(stopped.clone()));
     }

@@ -2,6 +2,7 @@
 
 use countersign_core::auth::{Auth, KeyRotation, SigningKeyStatus};
 use countersign_core::error::AuthError;
+use countersign_core::session::EndedBy;
 use countersign_core::store::KeyState;
 use serde_json::{Value, json};
 
@@ -50,7 +51,7 @@ fn next_step(key: &SigningKeyStatus) -> String {
 }
 
 async fn rotate(auth: &Auth, now: bool) -> Result<(), Failure> {
-    match auth.rotate_keys(now).await? {
+    match auth.rotate_keys(now, EndedBy::CommandLine).await? {
         KeyRotation::Published(key) => {
             output::line(format_args!(
                 "{} is published; it signs from {}.",
@@ -75,7 +76,7 @@ async fn rotate(auth: &Auth, now: bool) -> Result<(), Failure> {
 }
 
 async fn revoke(auth: &Auth, kid: &str) -> Result<(), Failure> {
-    match auth.revoke_key(kid).await {
+    match auth.revoke_key(kid, EndedBy::CommandLine).await {
         Ok(()) => {
             output::line(format_args!(
                 "{kid} is revoked: a running service refuses its tokens within 250 ms."

@@ -99,7 +99,7 @@ async fn add(settings: &Settings, options: AddUser) -> Result<(), Failure> {
             is_staff: options.staff,
             is_superuser: false,
         };
-        auth.create_user(account).await
+        auth.create_user(account, EndedBy::CommandLine).await
     };
     let user = if options.no_password {
         create(None).await?

@@ -255,7 +255,9 @@ impl Settings {
             sessions: sessions.limits,
             max_sessions_per_user: sessions.max_per_user,
             keep_ended_sessions: sessions.keep_ended,
-            passwords: raw.password.check_policy(problems),
+            passwords: raw
+                .password
+                .check_policy(&server.public_url.to_string(), problems),
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
             legacy_tokens,
@@ -271,6 +273,7 @@ impl Settings {
             tls_ends_here: server.tls.is_some(),
             revocations_token: raw.revocations.check(problems),
             legacy: legacy_transport,
+            ..HttpSettings::new(server.public_url.clone())
         };
         let log = raw.log.check(problems);
         let report = Report::new(raw, layers, &auth, &http, &server, &database);

@@ -6,6 +6,7 @@
 )]
 
 mod chance;
+mod connections;
 mod crash;
 mod demo;
 mod django;

@@ -41,7 +41,7 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 }
 
 /// Every table that moves, in this order. What another column or table needs stands here.
-pub(crate) const TABLES: [Table; 5] = [
+pub(crate) const TABLES: [Table; 6] = [
     Table {
         name: "auth_user",
         called: "users",
@@ -112,13 +112,33 @@ pub(crate) const TABLES: [Table; 5] = [
         columns: &[column("user_id", Kind::Number), column("at", Kind::Number)],
         is_numbered: false,
     },
+    Table {
+        name: "countersign_audit",
+        called: "audit entries",
+        columns: &[
+            column("number", Kind::Number),
+            column("at", Kind::Number),
+            column("event", Kind::Text),
+            column("user_id", Kind::Number),
+            column("session", Kind::Id),
+            column("actor", Kind::Text),
+            column("address", Kind::Text),
+            column("user_agent", Kind::Text),
+            column("request_id", Kind::Text),
+            column("details", Kind::Text),
+            column("count", Kind::Number),
+        ],
+        is_numbered: true,
+    },
 ];
 
 /// Tables of ours that stay: the change feed tells of one database what only its processes ask, attempts
-/// are counted anew, and of `countersign_meta` the day it was made moves, by a statement of its own.
-pub(crate) const STAYING: [&str; 3] = [
+/// are counted anew, what names look like is noted anew from the users, and of `countersign_meta` the day it
+/// was made moves, by a statement of its own.
+pub(crate) const STAYING: [&str; 4] = [
     "countersign_change",
     "countersign_meta",
+    "countersign_name",
     "countersign_throttle",
 ];
 

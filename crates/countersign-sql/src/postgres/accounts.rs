@@ -4,6 +4,7 @@
 //! nothing that happens to it meanwhile: a login that raced a change of password is either refused or
 //! ended by it.
 
+use countersign_core::audit::Trail;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, EndedSession, SessionEnd, SessionId};
 use countersign_core::store::{
@@ -13,12 +14,14 @@ use countersign_core::store::{
 use countersign_core::user::{Credentials, UserId};
 use tokio_postgres::types::Type;
 
+use super::audit::write_trail;
 use super::changes::told;
 use super::cut_off;
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
 use super::mail;
+use super::names;
 use super::rows;
 use super::sessions;
 use super::statements::Statements;
@@ -84,6 +87,7 @@ pub(super) async fn open(
                 (&EndReason::ReplacedByLogin.code(), Type::TEXT),
                 (&EndReason::TooManySessions.code(), Type::TEXT),
                 (&rows::ended_by(EndedBy::User(user.id)), Type::TEXT),
+                (&write_trail(&opening.trail), Type::TEXT),
             ],
         )
         .await?;
@@ -124,6 +128,7 @@ impl Changing<'_> {
         sql: &Statements,
         user: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Done<Vec<EndedSession>>, Failure> {
         if self.reason.is_some() {
             cut_off::note(link, user, ending.at).await?;
@@ -142,6 +147,7 @@ impl Changing<'_> {
                     (&ending.at.as_millisecond(), Type::INT8),
                     (&rows::ended_by(ending.by), Type::TEXT),
                     (&self.spared.map(|id| id.0), Type::UUID),
+                    (&write_trail(trail), Type::TEXT),
                 ],
             )
             .await?;
@@ -184,7 +190,9 @@ pub(super) async fn change_account(
         }
     }
     mail::queue(link, change.mail.as_ref()).await?;
-    let Done { outcome, changes } = changing.commit(link, sql, user.id, change.ending).await?;
+    let Done { outcome, changes } = changing
+        .commit(link, sql, user.id, change.ending, &change.trail)
+        .await?;
     Ok(Done {
         outcome: Some(AccountChanged {
             user,
@@ -227,7 +235,7 @@ pub(super) async fn change_password(
     };
     mail::queue(link, change.mail.as_ref()).await?;
     let Done { outcome, changes } = changing
-        .commit(link, sql, change.user, change.ending)
+        .commit(link, sql, change.user, change.ending, &change.trail)
         .await?;
     Ok(Done {
         outcome: PasswordOutcome::Changed(outcome),
@@ -242,9 +250,10 @@ pub(super) async fn end_sessions(
     user: UserId,
     spared: Option<SessionId>,
     end: SessionEnd,
+    trail: &Trail,
 ) -> Result<Done<Vec<EndedSession>>, Failure> {
     begin(link, sql, user).await?;
-    let done = sessions::end_all(link, user, spared, end).await?;
+    let done = sessions::end_all(link, user, spared, end, trail).await?;
     link.commit().await?;
     Ok(done)
 }
@@ -254,6 +263,7 @@ pub(super) async fn delete(
     sql: &Statements,
     id: UserId,
     ending: EndedAt,
+    trail: &Trail,
 ) -> Result<Done<Option<Vec<EndedSession>>>, Failure> {
     if begin(link, sql, id).await?.is_none() {
         link.roll_back().await?;
@@ -261,11 +271,12 @@ pub(super) async fn delete(
     }
     forget_in_django(link, &sql.users, id).await?;
     link.query(&sql.delete, &[(&id.0, Type::INT8)]).await?;
+    names::forget(link, id).await?;
     let end = ending.because(EndReason::UserDeleted);
     let Done {
         outcome,
         mut changes,
-    } = sessions::end_all(link, id, None, end).await?;
+    } = sessions::end_all(link, id, None, end, trail).await?;
     let tell = concat!("WITH ", told!("SELECT 'user_changed ' || $2"), " SELECT 1");
     link.commit_with(tell, &[(&link.origin, Type::INT8), (&id.0, Type::INT8)])
         .await?;

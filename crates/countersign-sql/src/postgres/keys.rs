@@ -1,9 +1,11 @@
 //! Transitions and reads of signing keys.
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::store::{Change, SealedSigningKey};
 use tokio_postgres::types::Type;
 
+use super::audit::{left, write_trail};
 use super::changes::told;
 use super::failure::Failure;
 use super::link::Link;
@@ -26,6 +28,7 @@ pub(super) async fn swap(
     link: &Link,
     seen: &[SealedSigningKey],
     new: &[SealedSigningKey],
+    trail: &Trail,
 ) -> Result<Done<Vec<SealedSigningKey>>, Failure> {
     // Of those who swap at once one goes first; who only reads need not wait.
     link.begin_with(
@@ -59,8 +62,15 @@ pub(super) async fn swap(
         .await?;
     }
     let outcome = self::standing(link).await?;
-    let tell = concat!("WITH ", told!("VALUES ('keys_changed')"), " SELECT 1");
-    link.commit_with(tell, &[(&link.origin, Type::INT8)])
+    let tell = concat!(
+        "WITH ",
+        told!("VALUES ('keys_changed')"),
+        ", ",
+        left!("$2", "VALUES (NULL::bigint)"),
+        " SELECT 1"
+    );
+    let trail = write_trail(trail);
+    link.commit_with(tell, &[(&link.origin, Type::INT8), (&trail, Type::TEXT)])
         .await?;
     Ok(Done {
         outcome,

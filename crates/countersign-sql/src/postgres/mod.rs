@@ -8,6 +8,7 @@
 
 mod accounts;
 mod address;
+mod audit;
 mod changes;
 mod clock;
 mod cut_off;
@@ -18,6 +19,7 @@ mod keys;
 mod link;
 mod mail;
 mod moving;
+mod names;
 mod origins;
 mod readers;
 mod rows;
@@ -37,13 +39,14 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign_core::clock::{Clock, SystemRandomness};
 use countersign_core::error::StoreError;
 use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    AccountChange, AccountChanged, CreateUserError, EndedAt, NotedNames, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
@@ -339,25 +342,39 @@ impl Store for PostgresStore {
         users::any(&self.readers, &self.sql).await
     }
 
-    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
-        let created = self
-            .writer
-            .write(user.clone(), |link, sql, user| {
-                Box::pin(users::create(link, sql, user))
+    async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
+        self.writer
+            .write((user.clone(), trail.clone()), |link, sql, (user, trail)| {
+                Box::pin(users::create(link, sql, user, trail))
             })
-            .await?;
-        created.ok_or(CreateUserError::UsernameTaken)
+            .await?
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.writer
+            .write((after, limit), |link, sql, (after, limit)| {
+                Box::pin(names::note(link, sql, *after, *limit))
+            })
+            .await
     }
 
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError> {
         self.writer
-            .write((id, change.clone()), |link, sql, (id, change)| {
-                Box::pin(users::update_profile(link, sql, *id, change))
-            })
+            .write(
+                (id, change.clone(), trail.clone()),
+                |link, sql, (id, change, trail)| {
+                    Box::pin(users::update_profile(link, sql, *id, change, trail))
+                },
+            )
             .await
     }
 
@@ -387,11 +404,15 @@ impl Store for PostgresStore {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.writer
-            .write((id, ending), |link, sql, (id, ending)| {
-                Box::pin(accounts::delete(link, sql, *id, *ending))
-            })
+            .write(
+                (id, ending, trail.clone()),
+                |link, sql, (id, ending, trail)| {
+                    Box::pin(accounts::delete(link, sql, *id, *ending, trail))
+                },
+            )
             .await
     }
 
@@ -438,10 +459,15 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError> {
         self.writer
-            .write((id, end), |link, _, (id, end)| {
-                Box::pin(sessions::end(link, *id, *end))
+            .write((id, end, trail.clone()), |link, _, (id, end, trail)| {
+                Box::pin(sessions::end(link, *id, *end, trail))
             })
             .await
     }
@@ -451,11 +477,17 @@ impl Store for PostgresStore {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError> {
         self.writer
-            .write((user, spared, end), |link, sql, (user, spared, end)| {
-                Box::pin(accounts::end_sessions(link, sql, *user, *spared, *end))
-            })
+            .write(
+                (user, spared, end, trail.clone()),
+                |link, sql, (user, spared, end, trail)| {
+                    Box::pin(accounts::end_sessions(
+                        link, sql, *user, *spared, *end, trail,
+                    ))
+                },
+            )
             .await
     }
 
@@ -467,11 +499,13 @@ impl Store for PostgresStore {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.writer
-            .write((seen.to_vec(), new.to_vec()), |link, _, (seen, new)| {
-                Box::pin(keys::swap(link, seen, new))
-            })
+            .write(
+                (seen.to_vec(), new.to_vec(), trail.clone()),
+                |link, _, (seen, new, trail)| Box::pin(keys::swap(link, seen, new, trail)),
+            )
             .await
     }
 
@@ -540,6 +574,38 @@ impl Store for PostgresStore {
         self.writer
             .write((now, most), |link, _, (now, most)| {
                 Box::pin(throttle::sweep(link, *now, *most))
+            })
+            .await
+    }
+
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.writer
+            .write(entries.to_vec(), |link, _, entries| {
+                Box::pin(audit::record(link, entries))
+            })
+            .await
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError> {
+        audit::list(&self.readers, query).await
+    }
+
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError> {
+        audit::end(&self.readers).await
+    }
+
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError> {
+        audit::follow(&self.readers, from, most).await
+    }
+
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.writer
+            .write((before, most), |link, _, (before, most)| {
+                Box::pin(audit::sweep(link, *before, *most))
             })
             .await
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use countersign_core::audit::{AuditEntry, Caller, RecordedEntry};
 use countersign_core::mail::{ClaimedMail, Mail, MailId};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
@@ -199,6 +200,40 @@ pub(super) fn claimed_mail(row: &Row) -> Result<ClaimedMail, Failure> {
         },
         attempts: fields.parsed("attempts", |number: i64| u32::try_from(number).ok())?,
         until: fields.parsed("due_at", instant)?,
+    })
+}
+
+/// The columns that [`audit_entry`] reads.
+macro_rules! audit_columns {
+    () => {
+        "number, at, event, user_id, session, actor, address, user_agent, request_id, details, count"
+    };
+}
+pub(super) use audit_columns;
+
+/// How many columns [`audit_entry`] reads.
+pub(super) const AUDIT_COLUMNS: usize = 11;
+
+/// An entry of the audit log.
+pub(super) fn audit_entry(row: &Row) -> Result<RecordedEntry, Failure> {
+    let mut fields = Fields::new(row, "countersign_audit", 0);
+    Ok(RecordedEntry {
+        number: fields.get("number")?,
+        entry: AuditEntry {
+            at: fields.parsed("at", instant)?,
+            event: fields.get("event")?,
+            user: fields.get::<Option<i64>>("user_id")?.map(UserId),
+            session: fields.get::<Option<Uuid>>("session")?.map(SessionId),
+            by: fields.parsed_if_any("actor", words::read_ended_by)?,
+            caller: Caller {
+                address: fields
+                    .parsed_if_any("address", |text: &str| text.parse::<IpAddr>().ok())?,
+                user_agent: fields.get("user_agent")?,
+                request_id: fields.get("request_id")?,
+            },
+            details: fields.parsed("details", words::read_details)?,
+            count: fields.parsed("count", |number: i64| u32::try_from(number).ok())?,
+        },
     })
 }
 

@@ -1,5 +1,6 @@
 //! Transitions and reads of sessions.
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{Change, Rotation, SessionQuery, SessionSweep, Swept};
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::audit::{left, left_of_ends, write_trail};
 use super::changes::{said_ended, told};
 use super::cut_off;
 use super::failure::Failure;
@@ -69,6 +71,7 @@ pub(super) async fn end(
     link: &Link,
     id: SessionId,
     end: SessionEnd,
+    trail: &Trail,
 ) -> Result<Done<bool>, Failure> {
     let sql = concat!(
         "WITH ended AS (
@@ -79,6 +82,10 @@ pub(super) async fn end(
         ended_columns!(),
         "), ",
         told!(said_ended!()),
+        ", ",
+        left!("$6", "SELECT NULL::bigint FROM ended"),
+        ", ",
+        left_of_ends!("$6"),
         " SELECT * FROM ended"
     );
     let ended = link
@@ -90,6 +97,7 @@ pub(super) async fn end(
                 (&end.at.as_millisecond(), Type::INT8),
                 (&end.reason.code(), Type::TEXT),
                 (&rows::ended_by(end.by), Type::TEXT),
+                (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;
@@ -107,6 +115,7 @@ pub(super) async fn end_all(
     user: UserId,
     spared: Option<SessionId>,
     end: SessionEnd,
+    trail: &Trail,
 ) -> Result<Done<Vec<EndedSession>>, Failure> {
     cut_off::note(link, user, end.at).await?;
     let sql = concat!(
@@ -122,6 +131,10 @@ pub(super) async fn end_all(
         ended_columns!(),
         "), ",
         told!(said_ended!()),
+        ", ",
+        left!("$7", "SELECT NULL::bigint"),
+        ", ",
+        left_of_ends!("$7"),
         " SELECT * FROM ended"
     );
     let ended = link
@@ -134,6 +147,7 @@ pub(super) async fn end_all(
                 (&end.reason.code(), Type::TEXT),
                 (&rows::ended_by(end.by), Type::TEXT),
                 (&spared.map(|id| id.0), Type::UUID),
+                (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;
@@ -188,21 +202,26 @@ pub(super) async fn ended_since(
 
 /// Nobody need hear of what a sweep ends: an access token lives no longer than the limit.
 pub(super) async fn sweep(link: &Link, sweep: &SessionSweep) -> Result<Done<Swept>, Failure> {
-    let sql = "WITH looked_at AS MATERIALIZED (
+    let sql = concat!(
+        "WITH looked_at AS MATERIALIZED (
              SELECT id FROM countersign_session WHERE id > $1 ORDER BY id LIMIT $2),
          last AS (SELECT id FROM looked_at ORDER BY id DESC LIMIT 1),
          removed AS (
              DELETE FROM countersign_session
              WHERE id > $1 AND id <= (SELECT id FROM last) AND ended_at < $3
              RETURNING 1),
-         expired AS (
+         ended AS (
              UPDATE countersign_session
              SET ended_at = least(rotated_at + $4, opened_at + $5), end_reason = $6, ended_by = $7
              WHERE id > $1 AND id <= (SELECT id FROM last) AND ended_at IS NULL
                  AND least(rotated_at + $4, opened_at + $5) <= $8
-             RETURNING 1)
-         SELECT (SELECT id FROM last), (SELECT count(*) FROM looked_at),
-             (SELECT count(*) FROM expired), (SELECT count(*) FROM removed)";
+             RETURNING ",
+        ended_columns!(),
+        "), ",
+        left_of_ends!("'{\"caller\":{}}'"),
+        " SELECT (SELECT id FROM last), (SELECT count(*) FROM looked_at),
+             (SELECT count(*) FROM ended), (SELECT count(*) FROM removed)"
+    );
     let swept = link
         .query(
             sql,

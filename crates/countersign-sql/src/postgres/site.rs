@@ -7,6 +7,7 @@ use countersign_core::store::{Powers, TakeOver, TakeOverOutcome};
 use countersign_core::user::UserId;
 use tokio_postgres::types::Type;
 
+use super::audit::{left, left_of_ends, write_trail};
 use super::changes::{said_ended, told};
 use super::failure::Failure;
 use super::link::Link;
@@ -66,6 +67,10 @@ pub(super) async fn take_over(
         ended_columns!(),
         "), ",
         told!(said_ended!()),
+        ", ",
+        left!("$16", "SELECT NULL::bigint FROM opened"),
+        ", ",
+        left_of_ends!("$16"),
         " SELECT ended.* FROM opened LEFT JOIN ended ON true"
     );
     let end = session.end;
@@ -94,6 +99,7 @@ pub(super) async fn take_over(
                 (&takeover.most.map(|most| i64::from(most.get())), Type::INT8),
                 (&EndReason::TooManySessions.code(), Type::TEXT),
                 (&rows::ended_by(EndedBy::User(user.id)), Type::TEXT),
+                (&write_trail(&takeover.trail), Type::TEXT),
             ],
         )
         .await?;

@@ -1,7 +1,9 @@
 //! The statements that reach into the users table, for the table as it is.
 
+use countersign_core::store::NAMES_OVERLAP;
 use tokio_postgres::types::Type;
 
+use super::audit::{left, left_of_ends};
 use super::changes::{said_ended, said_user_changed, told};
 use super::failure::Failure;
 use super::link::Link;
@@ -19,6 +21,10 @@ pub(super) struct Statements {
     pub(super) sample_passwords: String,
     pub(super) any: String,
     pub(super) create: String,
+    pub(super) unknown_names: String,
+    pub(super) names: String,
+    pub(super) forget_outdated_names: String,
+    pub(super) forget_names: String,
     pub(super) update_profile: String,
     pub(super) lock: String,
     pub(super) open_session: String,
@@ -70,10 +76,48 @@ impl Statements {
                  UNION (SELECT {password} FROM {table} ORDER BY {id} DESC LIMIT $1)"
             ),
             any: format!("SELECT 1 FROM {table} LIMIT 1"),
-            create: changing_user(&users, &create(&users)),
+            create: changing_user(
+                &users,
+                &create(&users),
+                left!("$8", "SELECT changed.id FROM changed"),
+            ),
+            unknown_names: format!(
+                "SELECT auth_user.{id}::bigint, auth_user.{username}::text
+                 FROM {table} AS auth_user
+                 WHERE auth_user.{id} >
+                         (SELECT names_noted_to FROM countersign_meta) - {NAMES_OVERLAP}
+                     AND NOT EXISTS (
+                         SELECT 1 FROM countersign_name WHERE user_id = auth_user.{id})
+                 ORDER BY auth_user.{id} LIMIT $1"
+            ),
+            names: format!(
+                "SELECT auth_user.{id}::bigint, auth_user.{username}::text,
+                     known.username IS NOT DISTINCT FROM auth_user.{username}::text
+                 FROM {table} AS auth_user
+                 LEFT JOIN countersign_name AS known ON known.user_id = auth_user.{id}
+                 WHERE auth_user.{id} > $1 ORDER BY auth_user.{id} LIMIT $2"
+            ),
+            forget_outdated_names: format!(
+                "WITH outdated AS (
+                     DELETE FROM countersign_name
+                     WHERE (small IN ($1, $2) OR capital IN ($1, $2)) AND NOT EXISTS (
+                         SELECT 1 FROM {table} AS auth_user
+                         WHERE auth_user.{id} = user_id
+                             AND auth_user.{username}::text = countersign_name.username)
+                     RETURNING user_id)
+                 SELECT auth_user.{id}::bigint, auth_user.{username}::text
+                 FROM {table} AS auth_user JOIN outdated ON auth_user.{id} = outdated.user_id"
+            ),
+            forget_names: format!(
+                "DELETE FROM countersign_name
+                 WHERE user_id > $1 AND user_id <= coalesce($2, 9223372036854775807)
+                     AND NOT EXISTS (
+                         SELECT 1 FROM {table} AS auth_user WHERE auth_user.{id} = user_id)"
+            ),
             update_profile: changing_user(
                 &users,
                 &format!("UPDATE {table} SET {names} WHERE {id} = $2"),
+                left!("$5", "SELECT NULL::bigint FROM changed"),
             ),
             lock: format!(
                 "SELECT {user}, {password} FROM {table} AS auth_user WHERE {id} = $1
@@ -156,11 +200,11 @@ fn user_columns(users: &Users) -> String {
     columns.join(", ")
 }
 
-/// A statement that makes or changes a user, and tells of it.
-fn changing_user(users: &Users, change: &str) -> String {
+/// A statement that makes or changes a user, and tells of it and leaves what it leaves.
+fn changing_user(users: &Users, change: &str, left: &str) -> String {
     format!(
         "WITH auth_user AS ({change} RETURNING *),
-         changed AS (SELECT auth_user.{id} AS id FROM auth_user), {told}
+         changed AS (SELECT auth_user.{id} AS id FROM auth_user), {told}, {left}
          SELECT {user} FROM auth_user",
         id = users.needed(UserColumn::Id),
         told = told!(said_user_changed!("changed")),
@@ -213,7 +257,8 @@ fn open_session(users: &Users) -> String {
              INSERT INTO countersign_session (id, user_id, generation, opened_at, rotated_at,
                  remember, address, user_agent)
              SELECT $5, $2, $7, $6, $8, $9, $10, $11 FROM login
-             ON CONFLICT (id) DO NOTHING),
+             ON CONFLICT (id) DO NOTHING
+             RETURNING 1),
          surplus AS (
              SELECT id FROM countersign_session
              WHERE user_id = $2 AND ended_at IS NULL AND id <> $5 AND id IS DISTINCT FROM $12
@@ -226,7 +271,7 @@ fn open_session(users: &Users) -> String {
              UPDATE countersign_session
              SET ended_at = greatest($6, rotated_at), end_reason = over.reason, ended_by = $16
              FROM over WHERE countersign_session.id = over.id AND ended_at IS NULL
-             RETURNING {ended}), {told}
+             RETURNING {ended}), {told}, {left}, {left_of_ends}
          SELECT ended.* FROM login LEFT JOIN ended ON true",
         table = users.table,
         id = users.needed(UserColumn::Id),
@@ -237,6 +282,8 @@ fn open_session(users: &Users) -> String {
             " UNION ALL ",
             said_user_changed!("login")
         )),
+        left = left!("$17", "SELECT NULL::bigint FROM opened"),
+        left_of_ends = left_of_ends!("$17"),
     )
 }
 
@@ -270,7 +317,7 @@ fn change_account(users: &Users) -> String {
              UPDATE countersign_session
              SET end_reason = $7, ended_at = greatest($8, rotated_at), ended_by = $9
              FROM live WHERE countersign_session.id = live.id
-             RETURNING {ended}), {told}
+             RETURNING {ended}), {told}, {left}, {left_of_ends}
          SELECT * FROM ended",
         table = users.table,
         id = users.needed(UserColumn::Id),
@@ -281,5 +328,7 @@ fn change_account(users: &Users) -> String {
             " UNION ALL ",
             said_user_changed!("changed")
         )),
+        left = left!("$11", "SELECT NULL::bigint FROM changed"),
+        left_of_ends = left_of_ends!("$11"),
     )
 }

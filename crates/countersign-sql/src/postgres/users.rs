@@ -1,15 +1,18 @@
 //! Transitions and reads of users.
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
-use countersign_core::store::{Change, UserQuery};
+use countersign_core::store::{Change, CreateUserError, UserQuery};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::audit::write_trail;
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
+use super::names::{self, Standing};
 use super::readers::Readers;
 use super::rows;
 use super::statements::Statements;
@@ -86,15 +89,27 @@ pub(super) async fn any(readers: &Readers, sql: &Statements) -> Result<bool, Sto
     Ok(!readers.query(&sql.any, &[]).await?.is_empty())
 }
 
-/// `None`: another user has the name.
+/// Makes a user whose name is like nobody's.
 pub(super) async fn create(
     link: &Link,
     sql: &Statements,
     new: &NewUser,
-) -> Result<Done<Option<User>>, Failure> {
+    trail: &Trail,
+) -> Result<Done<Result<User, CreateUserError>>, Failure> {
     sql.users
         .refuse_roles(new.is_staff, new.is_superuser)
         .map_err(Failure::unavailable)?;
+    link.begin_with(names::LOCK, &[]).await?;
+    let refusal = match names::standing(link, sql, &new.username.likeness()).await? {
+        Standing::Free => None,
+        Standing::Taken => Some(CreateUserError::UsernameTaken),
+        Standing::Unknown => Some(CreateUserError::NamesUnknown),
+    };
+    if let Some(refusal) = refusal {
+        // What it has noted on the way holds.
+        link.commit().await?;
+        return Ok(Done::quietly(Err(refusal)));
+    }
     let created = link
         .query(
             &sql.create,
@@ -106,10 +121,21 @@ pub(super) async fn create(
                 (&new.email.as_str(), Type::TEXT),
                 (&new.is_staff, Type::BOOL),
                 (&Instant(new.date_joined), Type::TIMESTAMPTZ),
+                (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;
-    changed(created.first())
+    let Done { outcome, changes } = changed(created.first())?;
+    let Some(user) = outcome else {
+        link.commit().await?;
+        return Ok(Done::quietly(Err(CreateUserError::UsernameTaken)));
+    };
+    names::keep_new(link, user.id, &user.username).await?;
+    link.commit().await?;
+    Ok(Done {
+        outcome: Ok(user),
+        changes,
+    })
 }
 
 pub(super) async fn update_profile(
@@ -117,6 +143,7 @@ pub(super) async fn update_profile(
     sql: &Statements,
     id: UserId,
     change: &ProfileChange,
+    trail: &Trail,
 ) -> Result<Done<Option<User>>, Failure> {
     let first_name = change.first_name.as_ref().map(PersonName::as_str);
     let last_name = change.last_name.as_ref().map(PersonName::as_str);
@@ -128,6 +155,7 @@ pub(super) async fn update_profile(
                 (&id.0, Type::INT8),
                 (&first_name, Type::TEXT),
                 (&last_name, Type::TEXT),
+                (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;

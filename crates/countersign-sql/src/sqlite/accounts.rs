@@ -1,5 +1,6 @@
 //! Transitions of accounts, which are of users and of their sessions at once.
 
+use countersign_core::audit::Trail;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, EndedSession};
 use countersign_core::store::{
@@ -12,7 +13,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{datetime, mail, rows, sessions, users};
+use super::{audit, datetime, mail, names, rows, sessions, users};
 use crate::words;
 
 /// Opens a session, if the account still is as it was when the password was checked.
@@ -50,13 +51,16 @@ pub(super) fn open(
     let mut ended = Vec::new();
     if let Some(replaced) = opening.replaced {
         let end = ending.because(EndReason::ReplacedByLogin);
-        ended.extend(sessions::end(transition, replaced, end)?);
+        ended.extend(sessions::end(transition, replaced, end, &opening.trail)?);
     }
     if let Some(most) = opening.most {
         let end = ending.because(EndReason::TooManySessions);
-        ended.extend(sessions::make_room(transition, session, most, end)?);
+        let trail = &opening.trail;
+        ended.extend(sessions::make_room(transition, session, most, end, trail)?);
     }
-    sessions::insert(transition.connection, session)?;
+    if sessions::insert(transition.connection, session)? {
+        audit::record(transition.connection, &opening.trail.entries)?;
+    }
     // The time of the login is shown.
     transition.tell(Change::UserChanged(user.id))?;
     Ok(OpenOutcome::Opened { user, ended })
@@ -96,9 +100,11 @@ pub(super) fn change_account(
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
     }
+    audit::record(transition.connection, &change.trail.entries)?;
     let ended = match reason {
         Some(reason) => {
-            sessions::end_all(transition, user.id, None, change.ending.because(reason))?
+            let end = change.ending.because(reason);
+            sessions::end_all(transition, user.id, None, end, &change.trail)?
         }
         None => Vec::new(),
     };
@@ -121,7 +127,9 @@ pub(super) fn change_password(
     }
     users::write_password(transition.connection, sql, change.user, &change.new)?;
     let end = change.ending.because(EndReason::PasswordChanged);
-    let ended = sessions::end_all(transition, change.user, Some(change.session), end)?;
+    audit::record(transition.connection, &change.trail.entries)?;
+    let spared = Some(change.session);
+    let ended = sessions::end_all(transition, change.user, spared, end, &change.trail)?;
     mail::queue(transition.connection, change.mail.as_ref())?;
     transition.tell(Change::UserChanged(change.user))?;
     Ok(PasswordOutcome::Changed(ended))
@@ -132,14 +140,17 @@ pub(super) fn delete(
     sql: &Statements,
     id: UserId,
     ending: EndedAt,
+    trail: &Trail,
 ) -> Result<Option<Vec<EndedSession>>, Failure> {
     forget_in_django(transition.connection, &sql.users.name, id)?;
     let mut statement = transition.connection.prepare_cached(&sql.delete)?;
     if statement.execute([id.0])? == 0 {
         return Ok(None);
     }
+    names::forget(transition.connection, id)?;
     let end = ending.because(EndReason::UserDeleted);
-    let ended = sessions::end_all(transition, id, None, end)?;
+    audit::record(transition.connection, &trail.entries)?;
+    let ended = sessions::end_all(transition, id, None, end, trail)?;
     transition.tell(Change::UserChanged(id))?;
     Ok(Some(ended))
 }

@@ -1,8 +1,10 @@
 //! Transitions and reads of signing keys.
 
+use countersign_core::audit::Trail;
 use countersign_core::store::{Change, SealedSigningKey};
 use rusqlite::{Connection, params};
 
+use super::audit;
 use super::failure::Failure;
 use super::rows::{self, signing_key_columns};
 use super::writer::Transition;
@@ -21,6 +23,7 @@ pub(super) fn swap(
     transition: &mut Transition<'_>,
     seen: &[SealedSigningKey],
     new: &[SealedSigningKey],
+    trail: &Trail,
 ) -> Result<Vec<SealedSigningKey>, Failure> {
     let connection = transition.connection;
     let standing = all(connection)?;
@@ -46,6 +49,7 @@ pub(super) fn swap(
             key.state_since.as_millisecond(),
         ])?;
     }
+    audit::record(connection, &trail.entries)?;
     transition.tell(Change::KeysChanged)?;
     all(connection)
 }

@@ -7,6 +7,7 @@
 //! method of the port.
 
 mod accounts;
+mod audit;
 mod cut_off;
 mod datetime;
 mod failure;
@@ -16,6 +17,7 @@ mod keys;
 mod mail;
 mod moved;
 mod moving;
+mod names;
 mod readers;
 mod rows;
 mod schema;
@@ -33,12 +35,13 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign_core::error::StoreError;
 use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    AccountChange, AccountChanged, CreateUserError, EndedAt, NotedNames, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
@@ -303,22 +306,32 @@ impl Store for SqliteStore {
             .read(|connection| users::any(connection, &self.sql))
     }
 
-    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
-        let user = user.clone();
-        let created = self
-            .write(move |transition, sql| users::create(transition, sql, &user))
-            .await?;
-        created.ok_or(CreateUserError::UsernameTaken)
+    async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.write(move |transition, sql| users::create(transition, sql, &user, &trail))
+            .await?
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.write(move |transition, sql| names::note(transition.connection, sql, after, limit))
+            .await
     }
 
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError> {
-        let change = change.clone();
-        self.write(move |transition, sql| users::update_profile(transition, sql, id, &change))
-            .await
+        let (change, trail) = (change.clone(), trail.clone());
+        self.write(move |transition, sql| {
+            users::update_profile(transition, sql, id, &change, &trail)
+        })
+        .await
     }
 
     async fn change_account(
@@ -343,8 +356,10 @@ impl Store for SqliteStore {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
-        self.write(move |transition, sql| accounts::delete(transition, sql, id, ending))
+        let trail = trail.clone();
+        self.write(move |transition, sql| accounts::delete(transition, sql, id, ending, &trail))
             .await
     }
 
@@ -389,9 +404,21 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError> {
+        let trail = trail.clone();
         self.writer
-            .write(move |transition| Ok(sessions::end(transition, id, end)?.is_some()))
+            .write(move |transition| {
+                let ended = sessions::end(transition, id, end, &trail)?;
+                if ended.is_some() {
+                    audit::record(transition.connection, &trail.entries)?;
+                }
+                Ok(ended.is_some())
+            })
             .await
     }
 
@@ -400,9 +427,14 @@ impl Store for SqliteStore {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError> {
+        let trail = trail.clone();
         self.writer
-            .write(move |transition| sessions::end_all(transition, user, spared, end))
+            .write(move |transition| {
+                audit::record(transition.connection, &trail.entries)?;
+                sessions::end_all(transition, user, spared, end, &trail)
+            })
             .await
     }
 
@@ -414,10 +446,11 @@ impl Store for SqliteStore {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
-        let (seen, new) = (seen.to_vec(), new.to_vec());
+        let (seen, new, trail) = (seen.to_vec(), new.to_vec(), trail.clone());
         self.writer
-            .write(move |transition| keys::swap(transition, &seen, &new))
+            .write(move |transition| keys::swap(transition, &seen, &new, &trail))
             .await
     }
 
@@ -478,6 +511,37 @@ impl Store for SqliteStore {
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
         self.writer
             .write(move |transition| throttle::sweep(transition.connection, now, most))
+            .await
+    }
+
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let entries = entries.to_vec();
+        self.writer
+            .write(move |transition| audit::record(transition.connection, &entries))
+            .await
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError> {
+        self.readers
+            .read(|connection| audit::list(connection, query))
+    }
+
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError> {
+        self.readers.read(audit::end)
+    }
+
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError> {
+        self.readers
+            .read(|connection| audit::follow(connection, from, most))
+    }
+
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.writer
+            .write(move |transition| audit::sweep(transition.connection, before, most))
             .await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use countersign_core::audit::{AuditEntry, Caller, RecordedEntry};
 use countersign_core::mail::{ClaimedMail, Mail, MailId};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
@@ -166,6 +167,46 @@ pub(super) fn claimed_mail(row: &Row<'_>) -> Result<ClaimedMail, Failure> {
             u32::try_from(number).ok()
         })?,
         until: fields.milliseconds("due_at")?,
+    })
+}
+
+/// The columns that [`audit_entry`] reads.
+macro_rules! audit_columns {
+    () => {
+        "number, at, event, user_id, session, actor, address, user_agent, request_id, details, count"
+    };
+}
+pub(super) use audit_columns;
+
+/// An entry of the audit log.
+pub(super) fn audit_entry(row: &Row<'_>) -> Result<RecordedEntry, Failure> {
+    let mut fields = Fields::new(row, "countersign_audit", 0);
+    Ok(RecordedEntry {
+        number: fields.integer("number")?,
+        entry: AuditEntry {
+            at: fields.milliseconds("at")?,
+            event: fields.text("event")?.to_owned(),
+            user: fields.optional("user_id", Fields::integer)?.map(UserId),
+            session: fields.optional("session", Fields::session_id)?,
+            by: fields.optional("actor", |fields, name| {
+                fields.parsed(name, Fields::text, words::read_ended_by)
+            })?,
+            caller: Caller {
+                address: fields.optional("address", |fields, name| {
+                    fields.parsed(name, Fields::text, |text| text.parse::<IpAddr>().ok())
+                })?,
+                user_agent: fields
+                    .optional("user_agent", Fields::text)?
+                    .map(str::to_owned),
+                request_id: fields
+                    .optional("request_id", Fields::text)?
+                    .map(str::to_owned),
+            },
+            details: fields.parsed("details", Fields::text, words::read_details)?,
+            count: fields.parsed("count", Fields::integer, |number| {
+                u32::try_from(number).ok()
+            })?,
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use countersign_core::audit::Trail;
 use countersign_core::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{Change, Rotation, SessionQuery, SessionSweep, Swept};
 use countersign_core::user::{User, UserId};
@@ -9,11 +10,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::cut_off;
 use super::failure::Failure;
 use super::rows::{self, ended_columns, session_columns};
 use super::statements::Statements;
 use super::writer::Transition;
+use super::{audit, cut_off};
 use crate::words;
 
 /// Ends the live sessions that meet a condition on `?4` and what follows, with the end in `?1` to `?3`, and
@@ -68,6 +69,7 @@ pub(super) fn make_room(
     new: &Session,
     most: NonZeroU32,
     end: SessionEnd,
+    trail: &Trail,
 ) -> Result<Vec<EndedSession>, Failure> {
     let mut statement = transition.connection.prepare_cached(end_sql!(
         "id IN (
@@ -83,12 +85,15 @@ pub(super) fn make_room(
         bytes(&new.id),
         most.get() - 1,
     ])?;
-    tell_ended(transition, rows::all(ended, rows::ended)?)
+    tell_ended(transition, rows::all(ended, rows::ended)?, trail)
 }
 
-pub(super) fn insert(connection: &Connection, session: &Session) -> Result<(), Failure> {
-    // A transition that cannot know whether it was committed may be tried again: then the session
-    // is there already, and is this one.
+/// Records a session. False: it was there already, and is this one, since a transition that cannot know
+/// whether it was committed may be tried again.
+pub(super) fn insert(connection: &Connection, session: &Session) -> Result<bool, Failure> {
+    let is_there = connection
+        .prepare_cached("SELECT 1 FROM countersign_session WHERE id = ?1")?
+        .exists([bytes(&session.id)])?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO countersign_session (id, user_id, generation, opened_at, rotated_at, remember,
              address, user_agent, ended_at, end_reason, ended_by)
@@ -116,7 +121,7 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> Result<(), F
             session.id
         )));
     }
-    Ok(())
+    Ok(!is_there)
 }
 
 pub(super) fn rotate(
@@ -139,6 +144,7 @@ pub(super) fn end(
     transition: &mut Transition<'_>,
     id: SessionId,
     end: SessionEnd,
+    trail: &Trail,
 ) -> Result<Option<EndedSession>, Failure> {
     let mut statement = transition.connection.prepare_cached(end_sql!("id = ?4"))?;
     let ended = statement.query(params![
@@ -147,7 +153,7 @@ pub(super) fn end(
         words::write_ended_by(end.by),
         bytes(&id),
     ])?;
-    Ok(tell_ended(transition, rows::all(ended, rows::ended)?)?.pop())
+    Ok(tell_ended(transition, rows::all(ended, rows::ended)?, trail)?.pop())
 }
 
 /// Ends every live session of a user but `spared`, and refuses the site's tokens issued until then.
@@ -156,6 +162,7 @@ pub(super) fn end_all(
     user: UserId,
     spared: Option<SessionId>,
     end: SessionEnd,
+    trail: &Trail,
 ) -> Result<Vec<EndedSession>, Failure> {
     cut_off::note(transition.connection, user, end.at)?;
     let mut statement = transition
@@ -168,14 +175,17 @@ pub(super) fn end_all(
         user.0,
         spared.as_ref().map(bytes),
     ])?;
-    tell_ended(transition, rows::all(ended, rows::ended)?)
+    tell_ended(transition, rows::all(ended, rows::ended)?, trail)
 }
 
+/// Tells of sessions that ended, and leaves an entry of each.
 fn tell_ended(
     transition: &mut Transition<'_>,
     ended: Vec<EndedSession>,
+    trail: &Trail,
 ) -> Result<Vec<EndedSession>, Failure> {
     for session in &ended {
+        audit::record(transition.connection, &[trail.of_end(session)])?;
         transition.tell(Change::SessionEnded(*session))?;
     }
     Ok(ended)
@@ -240,13 +250,15 @@ pub(super) fn sweep(connection: &Connection, sweep: &SessionSweep) -> Result<Swe
     )?;
     let removed = remove.execute(params![after, last, sweep.forget_before.as_millisecond()])?;
     // Nobody need hear of it: an access token lives no longer than the limit.
-    let mut expire = connection.prepare_cached(
+    let mut expire = connection.prepare_cached(concat!(
         "UPDATE countersign_session
          SET ended_at = min(rotated_at + ?3, opened_at + ?4), end_reason = ?5, ended_by = ?6
          WHERE id > ?1 AND id <= ?2 AND ended_at IS NULL
-             AND min(rotated_at + ?3, opened_at + ?4) <= ?7",
-    )?;
-    let expired = expire.execute(params![
+             AND min(rotated_at + ?3, opened_at + ?4) <= ?7
+         RETURNING ",
+        ended_columns!()
+    ))?;
+    let expired = expire.query(params![
         after,
         last,
         words::milliseconds(sweep.limits.idle),
@@ -255,10 +267,14 @@ pub(super) fn sweep(connection: &Connection, sweep: &SessionSweep) -> Result<Swe
         words::write_ended_by(EndedBy::Service),
         sweep.now.as_millisecond(),
     ])?;
+    let expired = rows::all(expired, rows::ended)?;
+    for session in &expired {
+        audit::record(connection, &[Trail::default().of_end(session)])?;
+    }
     let next = Uuid::from_slice(&last).ok().map(SessionId);
     Ok(Swept {
         next: next.filter(|_| looked_at == sweep.limit),
-        expired: u32::try_from(expired).unwrap_or(u32::MAX),
+        expired: u32::try_from(expired.len()).unwrap_or(u32::MAX),
         removed: u32::try_from(removed).unwrap_or(u32::MAX),
     })
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{cut_off, sessions, users};
+use super::{audit, cut_off, sessions, users};
 use crate::site::{BLACKLIST_TABLES, Power, collect_powers, no_power_tables, power_tables};
 
 /// Records the session that a legacy token is exchanged for, if there is none.
@@ -44,9 +44,10 @@ pub(super) fn take_over(
             by: EndedBy::User(user.id),
         };
         let end = ending.because(EndReason::TooManySessions);
-        ended = sessions::make_room(transition, session, most, end)?;
+        ended = sessions::make_room(transition, session, most, end, &takeover.trail)?;
     }
     sessions::insert(transition.connection, session)?;
+    audit::record(transition.connection, &takeover.trail.entries)?;
     Ok(TakeOverOutcome::TakenOver { user, ended })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::clock::SystemRandomness;
 use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
@@ -133,6 +134,7 @@ pub(crate) fn opening(user: &User) -> OpenSession {
         upgraded: None,
         replaced: None,
         most: None,
+        trail: Trail::default(),
     }
 }
 
@@ -145,7 +147,10 @@ pub(crate) async fn sign_in(store: &dyn Store, user: &User) -> Session {
 
 /// Ana, signed in.
 pub(crate) async fn signed_in_ana(store: &dyn Store) -> (User, Session) {
-    let ana = store.create_user(&ana()).await.expect("the name is free");
+    let ana = store
+        .create_user(&ana(), &Trail::default())
+        .await
+        .expect("the name is free");
     let session = sign_in(store, &ana).await;
     (ana, session)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_core::audit::{AuditQuery, Trail};
 use countersign_core::error::StoreError;
 use countersign_core::session::EndReason;
 use countersign_core::store::{SessionQuery, Store as _, UserQuery};
@@ -87,7 +88,11 @@ const ODD_ROWS: &str = "
         (2, 'older', 'EdDSA', 'current', x'', 20, 21);
     INSERT INTO countersign_outbox VALUES
         (x'0199c0de7b1c70008000000000000002', 'a@b', 'ana', 'password_changed user:7', 1, 2, 3);
-    INSERT INTO countersign_cut_off VALUES (7, 1795341600123);";
+    INSERT INTO countersign_cut_off VALUES (7, 1795341600123);
+    INSERT INTO countersign_audit VALUES
+        (7, 1, 'login_refused', NULL, NULL, NULL, NULL, NULL, NULL, '{}', 1),
+        (9, 2, 'of a later version', 4711, x'0199c0de7b1c70008000000000000000', 'user:7',
+         '2001:db8::1', 'curl/8 🦊', '7f3a', '{\"reason\":\"a \\\"b\\\"\"}', 4294967295);";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL's server programs"]
@@ -97,7 +102,11 @@ async fn every_row_arrives_as_it_was() {
     let (ana, session) = signed_in_ana(&old).await;
     assert!(rotate(&old, session.id, 0).await.unwrap());
     let over = sign_in(&old, &ana).await;
-    assert!(old.end_session(over.id, logout()).await.unwrap());
+    assert!(
+        old.end_session(over.id, logout(), &Trail::default())
+            .await
+            .unwrap()
+    );
     drop(old);
     house.execute(ODD_ROWS);
     // A number that was given to somebody who is no more.
@@ -119,6 +128,16 @@ async fn every_row_arrives_as_it_was() {
     };
     let sessions = old.list_sessions(&all).await.unwrap();
     let keys = old.signing_keys().await.unwrap();
+    let everything = AuditQuery {
+        user: None,
+        session: None,
+        event: None,
+        since: None,
+        until: None,
+        after: None,
+        limit: 100,
+    };
+    let log = old.list_audit(&everything).await.unwrap();
     let passwords = async |store: &dyn countersign_core::store::Store| {
         let mut passwords = Vec::new();
         for user in &everyone {
@@ -132,11 +151,12 @@ async fn every_row_arrives_as_it_was() {
 
     let moved = house.move_out().await.unwrap();
     let rows: Vec<_> = moved.tables.iter().map(|table| table.rows).collect();
-    assert_eq!((rows, moved.left_behind), (vec![3, 4, 2, 1, 1], vec![]));
+    assert_eq!((rows, moved.left_behind), (vec![3, 4, 2, 1, 1, 3], vec![]));
     let new = house.target.open().await;
     assert_eq!(new.list_users(&all_users).await.unwrap(), everyone);
     assert_eq!(new.list_sessions(&all).await.unwrap(), sessions);
     assert_eq!(new.signing_keys().await.unwrap(), keys);
+    assert_eq!(new.list_audit(&everything).await.unwrap(), log);
     assert_eq!(passwords(&new).await, old_passwords);
     assert_eq!(end_of(&new, over.id).await, Some(EndReason::Logout));
     assert!(!rotate(&new, session.id, 0).await.unwrap());
@@ -147,7 +167,10 @@ async fn every_row_arrives_as_it_was() {
     assert_eq!(house.target.ask(made).await, ["1234567890123"]);
     let mut bob = self::ana();
     bob.username = countersign_core::user::Username::parse("bob").unwrap();
-    assert_eq!(new.create_user(&bob).await.unwrap().id, UserId(42));
+    assert_eq!(
+        new.create_user(&bob, &Trail::default()).await.unwrap().id,
+        UserId(42)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +186,10 @@ async fn a_database_whose_users_have_moved_is_closed_until_it_is_reopened() {
         ("rotate", rotate(&running, session.id, 0).await.map(|_| ())),
         (
             "end",
-            running.end_session(session.id, logout()).await.map(|_| ()),
+            running
+                .end_session(session.id, logout(), &Trail::default())
+                .await
+                .map(|_| ()),
         ),
         ("check", running.check().await),
     ] {
@@ -222,6 +248,10 @@ async fn a_target_with_anything_in_it_is_refused() {
             "signing keys",
         ),
         ("INSERT INTO countersign_cut_off VALUES (1, 1)", "cut-offs"),
+        (
+            "INSERT INTO countersign_audit (at, event, details, count) VALUES (1, 'x', '{}', 1)",
+            "audit entries",
+        ),
     ] {
         let house = House::new().await;
         PostgresStore::migrate(&house.target.options())

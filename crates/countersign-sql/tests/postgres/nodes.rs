@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_core::audit::Trail;
 use countersign_core::session::{EndReason, EndedBy, EndedSession};
 use countersign_core::store::{
     AccountChange, AccountChangeKind, Change, EndedAt, Listener, OpenSession, SessionQuery, Store,
@@ -43,7 +44,11 @@ async fn an_end_on_one_node_is_heard_on_the_other_and_told_once_on_the_first() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         there.heard();
 
-        assert!(one.end_session(session.id, logout()).await.unwrap());
+        assert!(
+            one.end_session(session.id, logout(), &Trail::default())
+                .await
+                .unwrap()
+        );
         let ended = Change::SessionEnded(EndedSession {
             id: session.id,
             user: ana.id,
@@ -55,7 +60,10 @@ async fn an_end_on_one_node_is_heard_on_the_other_and_told_once_on_the_first() {
             first_name: None,
             last_name: None,
         };
-        other.update_profile(ana.id, &change).await.unwrap();
+        other
+            .update_profile(ana.id, &change, &Trail::default())
+            .await
+            .unwrap();
         assert_eq!(there.next(SOON).await, Some(Change::UserChanged(ana.id)));
         assert_eq!(here.next(SOON).await, Some(ended));
         assert_eq!(here.next(SOON).await, Some(Change::UserChanged(ana.id)));
@@ -82,7 +90,11 @@ async fn nothing_is_lost_of_what_many_do_at_once() {
         let mut ending = JoinSet::new();
         for session in sessions.clone() {
             let one = Arc::clone(&one);
-            ending.spawn(async move { one.end_session(session, logout()).await.unwrap() });
+            ending.spawn(async move {
+                one.end_session(session, logout(), &Trail::default())
+                    .await
+                    .unwrap()
+            });
         }
         assert!(ending.join_all().await.into_iter().all(|ended| ended));
         let mut heard = Vec::new();
@@ -159,6 +171,7 @@ fn deactivation(user: &User) -> AccountChange {
             at: start(),
             by: EndedBy::Service,
         },
+        trail: Trail::default(),
     }
 }
 
@@ -230,7 +243,8 @@ async fn a_transition_whose_caller_goes_away_is_finished_and_told() {
     let store = database.open().await;
     let (_, session) = signed_in_ana(&store).await;
     let mut told = Listener::of(&store);
-    let ending = store.end_session(session.id, logout());
+    let trail = Trail::default();
+    let ending = store.end_session(session.id, logout(), &trail);
     // Long enough to have begun, and not to be done.
     let gone = tokio::time::timeout(Duration::from_micros(1), ending).await;
     let heard = told.next(SOON).await;

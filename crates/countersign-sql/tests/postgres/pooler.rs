@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_core::audit::Trail;
 use countersign_core::store::{Change, Listener, Store as _};
 use countersign_sql::PostgresStore;
 use tempfile::TempDir;
@@ -110,7 +111,9 @@ async fn two_nodes_work_behind_a_pooler_and_hear_of_each_other() {
     for (from, to) in [(&one, &other), (&other, &one)] {
         let session = sign_in(&**from, &ana).await;
         let mut there = Listener::of(&**to);
-        from.end_session(session.id, logout()).await.unwrap();
+        from.end_session(session.id, logout(), &Trail::default())
+            .await
+            .unwrap();
         loop {
             match there.next(SOON).await {
                 Some(Change::SessionEnded(ended)) if ended.id == session.id => break,

@@ -1,5 +1,6 @@
 //! Versions of the schema, Django's tables, and rows that cannot be.
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::session::EndedBy;
 use countersign_core::store::{Change, EndedAt, Listener, Store as _};
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Database, ana, assert_unavailable, message, sign_in, signed_in_ana, start};
 
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL's server programs"]
@@ -180,7 +181,7 @@ async fn a_user_of_a_django_site_is_deleted_as_django_does_it() {
         at: start(),
         by: EndedBy::CommandLine,
     };
-    let refused = store.delete_user(ana.id, ending).await;
+    let refused = store.delete_user(ana.id, ending, &Trail::default()).await;
     assert_unavailable(&refused);
     assert!(message(refused).contains("shop_order.Buyer"));
     let groups = "SELECT count(*) FROM auth_user_groups";
@@ -190,7 +191,13 @@ async fn a_user_of_a_django_site_is_deleted_as_django_does_it() {
 
     database.ask("DELETE FROM shop_order").await;
     let mut told = Listener::of(&store);
-    assert!(store.delete_user(ana.id, ending).await.unwrap().is_some());
+    assert!(
+        store
+            .delete_user(ana.id, ending, &Trail::default())
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(database.ask(groups).await, ["0"]);
     let heard = told.heard();
     assert!(heard.contains(&Change::UserChanged(ana.id)), "{heard:?}");
@@ -201,7 +208,7 @@ async fn a_user_of_a_django_site_is_deleted_as_django_does_it() {
 async fn rows_that_cannot_be_are_refused_when_read() {
     let database = Database::new().await;
     let store = database.open().await;
-    let ana = store.create_user(&ana()).await.unwrap();
+    let ana = store.create_user(&ana(), &Trail::default()).await.unwrap();
     database
         .ask("ALTER TABLE countersign_session DROP CONSTRAINT countersign_session_check")
         .await;

@@ -1,5 +1,6 @@
 //! What stands in a Django site's own tables: simplejwt's blacklist, groups and permissions.
 
+use countersign_core::audit::Trail;
 use countersign_core::session::{Generation, Session};
 use countersign_core::store::{Powers, Store as _, TakeOver, TakeOverOutcome};
 use countersign_core::user::UserId;
@@ -14,7 +15,7 @@ const TABLES: &str = include_str!("../support/django_tables.sql");
 async fn a_token_that_the_site_has_revoked_is_not_taken_over() {
     let database = Database::new().await;
     let store = open(&database.options()).await;
-    let ana = store.create_user(&ana()).await.unwrap();
+    let ana = store.create_user(&ana(), &Trail::default()).await.unwrap();
     let outcome = async |name: &str| {
         let session = Session {
             generation: Generation::FIRST.next(),
@@ -24,6 +25,7 @@ async fn a_token_that_the_site_has_revoked_is_not_taken_over() {
             session,
             token_id: Some(name.to_owned()),
             most: None,
+            trail: Trail::default(),
         };
         store.take_over(&takeover).await.unwrap()
     };

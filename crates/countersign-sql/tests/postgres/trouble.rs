@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::session::EndReason;
 use countersign_core::store::{Change, Listener, Store};
 use countersign_sql::PostgresStore;
@@ -99,7 +100,11 @@ async fn a_read_only_server_is_read() {
     })
     .await;
     assert_unavailable(&store.check().await);
-    assert_unavailable(&store.end_session(session.id, logout()).await);
+    assert_unavailable(
+        &store
+            .end_session(session.id, logout(), &Trail::default())
+            .await,
+    );
     assert_eq!(end_of(&store, session.id).await, None);
 
     let others = database.url().replace(&name, "postgres");
@@ -242,7 +247,11 @@ async fn a_silent_network_is_noticed_and_answered_in_time() {
     way.loses(Lost::Everything);
     let asked = Instant::now();
     assert_unavailable(&store.find_session(session.id).await);
-    assert_unavailable(&store.end_session(session.id, logout()).await);
+    assert_unavailable(
+        &store
+            .end_session(session.id, logout(), &Trail::default())
+            .await,
+    );
     assert!(asked.elapsed() < limit * 5, "{:?}", asked.elapsed());
     heard(&mut listener, Change::Unheard).await;
     // Nobody knows whether the session has been ended.
@@ -251,7 +260,10 @@ async fn a_silent_network_is_noticed_and_answered_in_time() {
     way.loses(Lost::Nothing);
     heard(&mut listener, Change::HeardAgain).await;
     assert!(store.find_session(session.id).await.unwrap().is_some());
-    store.end_session(session.id, logout()).await.unwrap();
+    store
+        .end_session(session.id, logout(), &Trail::default())
+        .await
+        .unwrap();
     assert_eq!(end_of(&store, session.id).await, Some(EndReason::Logout));
 }
 
@@ -270,7 +282,11 @@ async fn a_commit_whose_answer_is_lost_makes_the_node_read_anew() {
     let mut listener = Listener::of(&store);
 
     way.loses(Lost::Answers);
-    assert_unavailable(&store.end_session(session.id, logout()).await);
+    assert_unavailable(
+        &store
+            .end_session(session.id, logout(), &Trail::default())
+            .await,
+    );
     let ended = format!(
         "SELECT end_reason FROM countersign_session WHERE id = '{}'",
         session.id
@@ -283,7 +299,12 @@ async fn a_commit_whose_answer_is_lost_makes_the_node_read_anew() {
         store.find_session(session.id).await.is_ok()
     })
     .await;
-    assert!(!store.end_session(session.id, logout()).await.unwrap());
+    assert!(
+        !store
+            .end_session(session.id, logout(), &Trail::default())
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,13 +328,14 @@ async fn sessions_are_ended_for_each_other_without_a_deadlock() {
     let database = Database::new().await;
     let (one, other) = (database.store().await, database.store().await);
     let (ana, _) = signed_in_ana(&*one).await;
+    let trail = Trail::default();
     for _ in 0..10 {
         for _ in 0..20 {
             crate::harness::sign_in(&*one, &ana).await;
         }
         let (first, second) = tokio::join!(
-            one.end_sessions(ana.id, None, logout()),
-            other.end_sessions(ana.id, None, logout())
+            one.end_sessions(ana.id, None, logout(), &trail),
+            other.end_sessions(ana.id, None, logout(), &trail)
         );
         let ended = first.unwrap().len() + second.unwrap().len();
         assert!(ended >= 20, "{ended}");

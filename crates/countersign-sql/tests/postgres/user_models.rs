@@ -1,5 +1,6 @@
 //! Users where a Django site keeps them: in `auth_user`, or in a table of its own.
 
+use countersign_core::audit::Trail;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::EndedBy;
 use countersign_core::store::{AccountChange, AccountChangeKind, EndedAt, Store as _};
@@ -54,7 +55,14 @@ async fn djangos_table_is_used_as_every_version_of_it_makes_it() {
         assert!(rotate(&store, session.id, 0).await.unwrap());
         let login = "SELECT last_login AT TIME ZONE 'UTC' FROM auth_user";
         assert_eq!(database.ask(login).await, ["2026-11-22 10:00:00"]);
-        assert_eq!(store.create_user(&ana()).await.unwrap().id, UserId(2));
+        assert_eq!(
+            store
+                .create_user(&ana(), &Trail::default())
+                .await
+                .unwrap()
+                .id,
+            UserId(2)
+        );
     }
 }
 
@@ -88,6 +96,7 @@ async fn users_of_an_own_model_sign_in_and_are_made_changed_and_deleted() {
             kind,
             mail: None,
             ending,
+            trail: Trail::default(),
         };
         let password = change(AccountChangeKind::Password(EncodedPassword::new("new")));
         store.change_account(&password).await.unwrap().unwrap();
@@ -107,7 +116,7 @@ async fn users_of_an_own_model_sign_in_and_are_made_changed_and_deleted() {
             last_name: None,
         };
         let updated = store
-            .update_profile(olga.id, &names)
+            .update_profile(olga.id, &names, &Trail::default())
             .await
             .unwrap()
             .unwrap();
@@ -116,14 +125,20 @@ async fn users_of_an_own_model_sign_in_and_are_made_changed_and_deleted() {
                    FROM accounts_user WHERE id = 41";
         assert_eq!(database.ask(row).await, ["new f t 555"]);
 
-        let made = store.create_user(&ana()).await.unwrap();
+        let made = store.create_user(&ana(), &Trail::default()).await.unwrap();
         assert_eq!((made.id, made.username.as_str()), (UserId(42), "ana"));
         assert!(
-            store.create_user(&ana()).await.is_err(),
+            store.create_user(&ana(), &Trail::default()).await.is_err(),
             "the name is taken"
         );
         assert_eq!(store.sample_passwords(5).await.unwrap().len(), 2);
-        assert!(store.delete_user(made.id, ending).await.unwrap().is_some());
+        assert!(
+            store
+                .delete_user(made.id, ending, &Trail::default())
+                .await
+                .unwrap()
+                .is_some()
+        );
         let tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'auth_user'";
         assert_eq!(database.ask(tables).await, ["0"]);
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_core::audit::Trail;
 use countersign_core::clock::SystemRandomness;
 use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
@@ -127,6 +128,7 @@ pub(crate) async fn sign_in(store: &dyn Store, user: &User) -> Session {
         upgraded: None,
         replaced: None,
         most: None,
+        trail: Trail::default(),
     };
     let outcome = store.open_session(&opening).await.expect("the store works");
     assert!(matches!(outcome, OpenOutcome::Opened { .. }), "{outcome:?}");
@@ -136,7 +138,10 @@ pub(crate) async fn sign_in(store: &dyn Store, user: &User) -> Session {
 /// A store in which Ana is signed in.
 pub(crate) async fn with_ana(place: &Place) -> (SqliteStore, User, Session) {
     let store = place.open();
-    let ana = store.create_user(&ana()).await.expect("the name is free");
+    let ana = store
+        .create_user(&ana(), &Trail::default())
+        .await
+        .expect("the name is free");
     let session = sign_in(&store, &ana).await;
     (store, ana, session)
 }

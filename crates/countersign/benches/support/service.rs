@@ -11,6 +11,7 @@ use countersign::core::auth::{Auth, AuthSettings, Grant, Login, NewAccount};
 use countersign::core::clock::SystemRandomness;
 use countersign::core::password::{HashingSettings, Password};
 use countersign::core::secrets::RootSecret;
+use countersign::core::session::EndedBy;
 use countersign::core::store::SharedStore;
 use countersign::core::throttle::{Limit, ThrottleSettings};
 use countersign::core::user::{Email, Username};
@@ -108,7 +109,9 @@ impl Service {
                 is_staff: false,
                 is_superuser: false,
             };
-            auth.create_user(account).await.unwrap();
+            auth.create_user(account, EndedBy::CommandLine)
+                .await
+                .unwrap();
         }
         Self {
             router: App::new(Arc::clone(&auth), http).router(),

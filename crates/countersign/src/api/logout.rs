@@ -73,13 +73,16 @@ pub(crate) async fn logout(
     let csrf_shown = csrf_shown(&headers);
     let logged_out = state
         .auth
-        .logout(Logout {
-            scope,
-            refresh_token: tokens.own,
-            legacy: tokens.legacy,
-            access_token,
-            csrf_shown,
-        })
+        .logout(
+            Logout {
+                scope,
+                refresh_token: tokens.own,
+                legacy: tokens.legacy,
+                access_token,
+                csrf_shown,
+            },
+            &caller,
+        )
         .await
         .map_err(|refusal| state.auth.count_refused(refusal, caller.address))?;
     let cleared = cleared_cookies(cookies, logged_out.cookie_is_dead);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use countersign_core::audit::Caller;
 use countersign_core::auth::ChangePassword;
 use countersign_core::password::Password;
 use http::StatusCode;
@@ -42,6 +43,7 @@ pub(crate) struct PasswordBody {
 )]
 pub(crate) async fn change_password(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     AuthenticatedFields(user, mut fields): AuthenticatedFields,
 ) -> Result<StatusCode, ApiError> {
     let password = |field: &'static str, fields: &mut Fields| {
@@ -52,6 +54,6 @@ pub(crate) async fn change_password(
     let new = password("new_password", &mut fields);
     let (current, new) = fields.finish(current.zip(new))?;
     let change = ChangePassword { current, new };
-    state.auth.change_password(&user, change).await?;
+    state.auth.change_password(&user, change, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }

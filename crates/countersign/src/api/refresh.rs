@@ -48,7 +48,7 @@ pub(crate) async fn refresh(
     let auth = &state.auth;
     let granted = match (tokens.legacy_alone().or(in_body), tokens.own) {
         (Some(legacy), _) => auth.take_over(legacy, shown, &caller).await,
-        (None, Some(token)) => auth.refresh(token, shown).await,
+        (None, Some(token)) => auth.refresh(token, shown, &caller).await,
         (None, None) => return Err(ApiError::RefreshMissing),
     };
     let grant = granted.map_err(|refusal| auth.count_refused(refusal, caller.address))?;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::IntoResponse;
+use countersign_core::audit::Caller;
 use countersign_core::error::AuthError;
 use countersign_core::session::{Session, SessionId};
 use http::{HeaderMap, StatusCode};
@@ -104,6 +105,7 @@ pub(crate) async fn list_sessions(
 pub(crate) async fn end_session(
     State(state): State<Arc<AppState>>,
     Authenticated(current): Authenticated,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -114,7 +116,7 @@ pub(crate) async fn end_session(
     let refresh_token = cookies.presented_refresh(&headers)?;
     let ended = state
         .auth
-        .end_own_session(&current, id, refresh_token)
+        .end_own_session(&current, id, refresh_token, &caller)
         .await?;
     let cleared = cleared_cookies(cookies, ended.cookie_is_dead);
     Ok((StatusCode::NO_CONTENT, cleared))

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use countersign_core::audit::Caller;
 use countersign_core::user::{PersonName, ProfileChange, User};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -114,6 +115,7 @@ pub(crate) async fn get_user(Authenticated(current): Authenticated) -> Json<User
 )]
 pub(crate) async fn update_user(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     AuthenticatedFields(current, mut fields): AuthenticatedFields,
 ) -> Result<Json<UserAnswer>, ApiError> {
     let name = |field: &'static str, fields: &mut Fields| {
@@ -125,7 +127,10 @@ pub(crate) async fn update_user(
         last_name: name("last_name", &mut fields),
     };
     let change = fields.finish(Some(change))?;
-    let user = state.auth.update_profile(&current, &change).await?;
+    let user = state
+        .auth
+        .update_profile(&current, &change, &caller)
+        .await?;
     Ok(Json(UserAnswer {
         user: (&user).into(),
     }))

@@ -155,7 +155,10 @@ impl Service {
             is_staff: false,
             is_superuser: false,
         };
-        self.auth.create_user(account).await.unwrap()
+        self.auth
+            .create_user(account, EndedBy::CommandLine)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn deactivate(&self, name: &str) {

@@ -1,6 +1,7 @@
 //! `POST /users/login`
 
 use crate::harness::{FOREIGN, LISTED, PASSWORD, Setup, service_with_ana};
+use countersign::core::session::EndedBy;
 use http::StatusCode;
 use serde_json::json;
 
@@ -298,7 +299,11 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
         is_staff: false,
         is_superuser: false,
     };
-    yesterday.unwrap().create_user(account).await.unwrap();
+    yesterday
+        .unwrap()
+        .create_user(account, EndedBy::CommandLine)
+        .await
+        .unwrap();
     let stored = async || {
         store
             .find_credentials("ana")

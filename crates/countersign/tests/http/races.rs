@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, PASSWORD, Service, Setup};
+use countersign::core::audit::Trail;
 use countersign::core::password::{EncodedPassword, Password};
 use countersign::core::session::EndedBy;
 use countersign::core::store::{AccountChange, AccountChangeKind, EndedAt};
@@ -252,6 +253,7 @@ async fn a_new_password_wins_over_a_login_that_brings_the_old_one_up_to_date() {
             at: ana.date_joined,
             by: BY,
         },
+        trail: Trail::default(),
     };
     let mut visitor = service.visitor();
     for round in 0..100 {

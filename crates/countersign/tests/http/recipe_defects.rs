@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Client, PASSWORD, Setup, service_with_ana};
 use countersign::core::auth::AuthSettings;
+use countersign::core::session::EndedBy;
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -121,7 +122,11 @@ async fn who_has_an_account_is_told_by_no_text() {
         is_staff: false,
         is_superuser: false,
     };
-    service.auth.create_user(account).await.unwrap();
+    service
+        .auth
+        .create_user(account, EndedBy::CommandLine)
+        .await
+        .unwrap();
     let mut answers = Vec::new();
     for (username, password) in [
         ("ana", "wrong password"),
@@ -235,7 +240,7 @@ async fn an_inactive_user_is_not_let_in() {
     ana.refresh().await.refused(401, "session_ended");
     // Made active again, the old sessions stay ended.
     let user = service.auth.find_user("ana").await.unwrap();
-    let by = countersign::core::session::EndedBy::CommandLine;
+    let by = EndedBy::CommandLine;
     service.auth.set_active(user.id, true, by).await.unwrap();
     ana.user().await.refused(401, "session_ended");
     visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);

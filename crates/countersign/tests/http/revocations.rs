@@ -114,7 +114,11 @@ async fn a_revoked_key_is_listed_for_a_day() {
     let (service, visitor, ana) = service_with_ana().await;
     let header = decoded(ana.token().split('.').next().unwrap());
     let kid = header["kid"].as_str().unwrap().to_owned();
-    service.auth.revoke_key(&kid).await.unwrap();
+    service
+        .auth
+        .revoke_key(&kid, EndedBy::CommandLine)
+        .await
+        .unwrap();
     let until = after(now(&service), 24 * 3_600);
     assert_eq!(feed(&visitor).await.keys, [RevokedKey { kid, until }]);
     service.later(24 * 3_600);
@@ -208,7 +212,11 @@ async fn whoever_waits_is_told_of_a_revoked_key_at_once() {
     let header = decoded(ana.token().split('.').next().unwrap());
     let kid = header["kid"].as_str().unwrap();
     let revoked = Instant::now();
-    service.auth.revoke_key(kid).await.unwrap();
+    service
+        .auth
+        .revoke_key(kid, EndedBy::CommandLine)
+        .await
+        .unwrap();
     for waiting in waiting {
         let answer = waiting.await.unwrap().expect(StatusCode::OK);
         assert_eq!(listed(&answer).keys[0].kid, kid);

@@ -11,6 +11,7 @@ use countersign::core::clock::{Clock as _, SystemRandomness};
 use countersign::core::error::{AuthError, StoreError};
 use countersign::core::keys::SigningAlgorithm;
 use countersign::core::secrets::RootSecret;
+use countersign::core::session::EndedBy;
 use countersign::core::store::KeyState;
 use countersign_token::{JsonWebKeySet, RevocationList, UnixSeconds, Verifier};
 use http::StatusCode;
@@ -42,7 +43,12 @@ fn now(service: &Service) -> UnixSeconds {
 
 /// What `keys rotate` does by default: publishes a key; gives its name.
 async fn publish(service: &Service) -> String {
-    match service.auth.rotate_keys(false).await.unwrap() {
+    match service
+        .auth
+        .rotate_keys(false, EndedBy::CommandLine)
+        .await
+        .unwrap()
+    {
         KeyRotation::Published(key) => key.kid,
         other => panic!("{other:?}"),
     }
@@ -50,7 +56,12 @@ async fn publish(service: &Service) -> String {
 
 /// Has another key sign at once; gives its name.
 async fn replace(service: &Service) -> String {
-    match service.auth.rotate_keys(true).await.unwrap() {
+    match service
+        .auth
+        .rotate_keys(true, EndedBy::CommandLine)
+        .await
+        .unwrap()
+    {
         KeyRotation::Signing(key) => key.kid,
         other => panic!("{other:?}"),
     }
@@ -95,7 +106,12 @@ async fn a_rotation_that_is_under_way_is_not_begun_again() {
     let (service, visitor, ana) = service_with_ana().await;
     let new = publish(&service).await;
     for _ in 0..2 {
-        match service.auth.rotate_keys(false).await.unwrap() {
+        match service
+            .auth
+            .rotate_keys(false, EndedBy::CommandLine)
+            .await
+            .unwrap()
+        {
             KeyRotation::UnderWay(key) => assert_eq!(key.kid, new),
             other => panic!("{other:?}"),
         }
@@ -216,7 +232,11 @@ async fn tokens_of_a_revoked_key_are_refused_at_the_next_request() {
     let (service, visitor, mut ana) = service_with_ana().await;
     let (revoked, held) = (signed_by(&ana), ana.clone());
     held.user().await.expect(StatusCode::OK);
-    service.auth.revoke_key(&revoked).await.unwrap();
+    service
+        .auth
+        .revoke_key(&revoked, EndedBy::CommandLine)
+        .await
+        .unwrap();
     let answer = held.user().await.refused(401, "token_invalid");
     assert!(
         answer
@@ -233,7 +253,11 @@ async fn tokens_of_a_revoked_key_are_refused_at_the_next_request() {
     assert_eq!(list.keys.len(), 1);
     assert_eq!(list.keys[0].kid, revoked);
     for unknown in [&*revoked, "another"] {
-        let refused = service.auth.revoke_key(unknown).await.unwrap_err();
+        let refused = service
+            .auth
+            .revoke_key(unknown, EndedBy::CommandLine)
+            .await
+            .unwrap_err();
         assert!(matches!(refused, AuthError::NoSuchKey), "{refused}");
     }
 }
@@ -243,14 +267,22 @@ async fn a_key_can_be_revoked_before_it_has_signed_and_after() {
     let (service, visitor, mut ana) = service_with_ana().await;
     let current = signed_by(&ana);
     let next = publish(&service).await;
-    service.auth.revoke_key(&next).await.unwrap();
+    service
+        .auth
+        .revoke_key(&next, EndedBy::CommandLine)
+        .await
+        .unwrap();
     assert_eq!(published(&visitor).await, [&*current]);
     ana.user().await.expect(StatusCode::OK);
 
     let old = ana.clone();
     replace(&service).await;
     ana.refresh().await.expect(StatusCode::OK);
-    service.auth.revoke_key(&current).await.unwrap();
+    service
+        .auth
+        .revoke_key(&current, EndedBy::CommandLine)
+        .await
+        .unwrap();
     old.user().await.refused(401, "token_invalid");
     ana.user().await.expect(StatusCode::OK);
     let states = service.auth.list_keys().await.unwrap();
@@ -274,10 +306,17 @@ async fn processes_over_one_store_follow_each_others_changes_of_keys() {
     assert_eq!(signed_by(&phone), signed_by(&tablet));
     assert_eq!(published(&phone).await, published(&tablet).await);
     // What one revokes the other refuses.
-    there.auth.revoke_key(&first).await.unwrap();
+    there
+        .auth
+        .revoke_key(&first, EndedBy::CommandLine)
+        .await
+        .unwrap();
     ana.user().await.refused(401, "token_invalid");
     let second = signed_by(&phone);
-    here.auth.revoke_key(&second).await.unwrap();
+    here.auth
+        .revoke_key(&second, EndedBy::CommandLine)
+        .await
+        .unwrap();
     phone.user().await.refused(401, "token_invalid");
     let again = there.signed_in("ana").await;
     assert_ne!(signed_by(&again), second);
@@ -301,7 +340,10 @@ async fn a_token_of_a_key_that_another_process_made_signs_out_as_well() {
 async fn a_token_of_a_revoked_key_signs_nobody_out() {
     let (here, _, ana) = service_with_ana().await;
     let there = here.setup_beside().start().await;
-    here.auth.revoke_key(&signed_by(&ana)).await.unwrap();
+    here.auth
+        .revoke_key(&signed_by(&ana), EndedBy::CommandLine)
+        .await
+        .unwrap();
     for service in [&there, &here] {
         let client = service.called_by(&ana);
         let call = client.post("/users/logout").with_token().with_csrf();
@@ -325,14 +367,22 @@ async fn a_process_that_hears_nothing_learns_of_keys_all_the_same() {
     here.called_by(&phone).user().await.expect(StatusCode::OK);
     assert_eq!(published(&here.visitor()).await[0], new);
     assert_eq!(signed_by(&here.signed_in("ana").await), new);
-    there.auth.revoke_key(&signed_by(&ana)).await.unwrap();
+    there
+        .auth
+        .revoke_key(&signed_by(&ana), EndedBy::CommandLine)
+        .await
+        .unwrap();
     here.called_by(&ana)
         .user()
         .await
         .refused(401, "token_invalid");
     // And who cannot ask either knows nothing of an unknown key.
     store.have(Trouble::Unavailable);
-    there.auth.revoke_key(&new).await.unwrap();
+    there
+        .auth
+        .revoke_key(&new, EndedBy::CommandLine)
+        .await
+        .unwrap();
     let tablet = there.signed_in("ana").await;
     for client in [&phone, &tablet] {
         let answer = here.called_by(client).user().await;
@@ -444,8 +494,17 @@ async fn a_key_ring_that_cannot_be_written_is_left_as_it_is() {
     service.make_user("ana").await;
     let mut ana = service.signed_in("ana").await;
     store.have(Trouble::ReadOnly);
-    assert!(service.auth.rotate_keys(true).await.is_err());
-    let revoked = service.auth.revoke_key(&signed_by(&ana)).await;
+    assert!(
+        service
+            .auth
+            .rotate_keys(true, EndedBy::CommandLine)
+            .await
+            .is_err()
+    );
+    let revoked = service
+        .auth
+        .revoke_key(&signed_by(&ana), EndedBy::CommandLine)
+        .await;
     assert!(matches!(revoked, Err(AuthError::Store(_))));
     ana.user().await.expect(StatusCode::OK);
     assert_eq!(published(&ana).await, [signed_by(&ana)]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, LISTED, PASSWORD, Service, Setup};
+use countersign::core::audit::Trail;
 use countersign::core::clock::Clock as _;
 use countersign::core::session::{EndReason, EndedBy, SessionEnd};
 use countersign::core::store::{Store as _, UserQuery};
@@ -281,7 +282,12 @@ async fn whoever_is_told_that_a_session_has_ended_finds_it_refused_whoever_ended
         };
         let id = ana.session_id().parse().unwrap();
         // Before the service can have heard of it.
-        assert!(other_process.end_session(id, end).await.unwrap());
+        assert!(
+            other_process
+                .end_session(id, end, &Trail::default())
+                .await
+                .unwrap()
+        );
         match round % 3 {
             0 => {
                 ana.logout().await.expect(StatusCode::NO_CONTENT);

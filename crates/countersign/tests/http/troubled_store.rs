@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use countersign::core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign::core::error::StoreError;
 use countersign::core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign::core::password::EncodedPassword;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
-    AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome,
-    OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
-    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
+    AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, NotedNames,
+    OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
+    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
+    Watchers,
 };
 use countersign::core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
@@ -192,18 +194,28 @@ impl Store for TroubledStore {
         self.inner.has_users().await
     }
 
-    async fn create_user(&self, user: &NewUser) -> Result<User, CreateUserError> {
+    async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         self.write().await?;
-        self.inner.create_user(user).await
+        self.inner.create_user(user, trail).await
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.write().await?;
+        self.inner.note_names(after, limit).await
     }
 
     async fn update_profile(
         &self,
         id: UserId,
         change: &ProfileChange,
+        trail: &Trail,
     ) -> Result<Option<User>, StoreError> {
         self.write().await?;
-        self.inner.update_profile(id, change).await
+        self.inner.update_profile(id, change, trail).await
     }
 
     async fn change_account(
@@ -226,9 +238,10 @@ impl Store for TroubledStore {
         &self,
         id: UserId,
         ending: EndedAt,
+        trail: &Trail,
     ) -> Result<Option<Vec<EndedSession>>, StoreError> {
         self.write().await?;
-        self.inner.delete_user(id, ending).await
+        self.inner.delete_user(id, ending, trail).await
     }
 
     async fn open_session(&self, opening: &OpenSession) -> Result<OpenOutcome, StoreError> {
@@ -284,14 +297,20 @@ impl Store for TroubledStore {
         user: UserId,
         spared: Option<SessionId>,
         end: SessionEnd,
+        trail: &Trail,
     ) -> Result<Vec<EndedSession>, StoreError> {
         self.write().await?;
-        self.inner.end_sessions(user, spared, end).await
+        self.inner.end_sessions(user, spared, end, trail).await
     }
 
-    async fn end_session(&self, id: SessionId, end: SessionEnd) -> Result<bool, StoreError> {
+    async fn end_session(
+        &self,
+        id: SessionId,
+        end: SessionEnd,
+        trail: &Trail,
+    ) -> Result<bool, StoreError> {
         self.write().await?;
-        self.inner.end_session(id, end).await
+        self.inner.end_session(id, end, trail).await
     }
 
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
@@ -303,9 +322,10 @@ impl Store for TroubledStore {
         &self,
         seen: &[SealedSigningKey],
         new: &[SealedSigningKey],
+        trail: &Trail,
     ) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.write().await?;
-        self.inner.swap_signing_keys(seen, new).await
+        self.inner.swap_signing_keys(seen, new, trail).await
     }
 
     async fn take_upkeep_turn(&self, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
@@ -348,5 +368,34 @@ impl Store for TroubledStore {
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
         self.write().await?;
         self.inner.sweep_throttles(now, most).await
+    }
+
+    async fn record_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.write().await?;
+        self.inner.record_audit(entries).await
+    }
+
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError> {
+        self.read().await?;
+        self.inner.list_audit(query).await
+    }
+
+    async fn audit_end(&self) -> Result<AuditPosition, StoreError> {
+        self.read().await?;
+        self.inner.audit_end().await
+    }
+
+    async fn follow_audit(
+        &self,
+        from: AuditPosition,
+        most: u32,
+    ) -> Result<Vec<(AuditPosition, RecordedEntry)>, StoreError> {
+        self.read().await?;
+        self.inner.follow_audit(from, most).await
+    }
+
+    async fn sweep_audit(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.write().await?;
+        self.inner.sweep_audit(before, most).await
     }
 }

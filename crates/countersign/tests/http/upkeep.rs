@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::harness::{Client, Service, Setup, service_with_ana};
 use crate::troubled_store::{Trouble, TroubledStore};
+use countersign::core::audit::Trail;
 use countersign::core::auth::UpkeepReport;
 use countersign::core::clock::SystemRandomness;
 use countersign::core::session::{EndReason, EndedBy, Session, SessionId};
@@ -123,6 +124,7 @@ async fn many_sessions_are_looked_through_in_one_round() {
             upgraded: None,
             replaced: None,
             most: None,
+            trail: Trail::default(),
         };
         service.store.open_session(&opening).await.unwrap();
     }

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     after, end_reason, open, opening, password, rotate, session, take_over, take_over_of, user,
 };
+use crate::audit::Trail;
 use crate::session::{EndReason, EndedBy, Session};
 use crate::store::{
     AccountChange, AccountChangeKind, EndedAt, OpenSession, PasswordChange, PasswordOutcome, Store,
@@ -66,6 +67,7 @@ impl Ending {
                     new: password(&user.username),
                     ending,
                     mail: None,
+                    trail: Trail::default(),
                 };
                 let outcome = store.change_password(&change).await.unwrap();
                 assert!(matches!(outcome, PasswordOutcome::Changed(_)));
@@ -73,7 +75,10 @@ impl Ending {
             Self::AllSessions | Self::AllButOne => {
                 let spared = (self == Self::AllButOne).then_some(asking.id);
                 let end = ending.because(EndReason::RevokedByUser);
-                store.end_sessions(user.id, spared, end).await.unwrap();
+                store
+                    .end_sessions(user.id, spared, end, &Trail::default())
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -95,6 +100,7 @@ async fn change(store: &dyn Store, user: &User, kind: AccountChangeKind, at: Tim
             by: EndedBy::Service,
         },
         mail: None,
+        trail: Trail::default(),
     };
     let changed = store.change_account(&change).await.unwrap();
     changed.expect("the user is there");
@@ -154,7 +160,12 @@ pub async fn what_ends_one_session_refuses_no_token(store: Arc<dyn Store>) {
         by: EndedBy::User(ana.id),
     };
     let logout = ending.because(EndReason::Logout);
-    assert!(store.end_session(one.id, logout).await.unwrap());
+    assert!(
+        store
+            .end_session(one.id, logout, &Trail::default())
+            .await
+            .unwrap()
+    );
     let login = OpenSession {
         replaced: Some(replaced.id),
         ..opening(&ana)
