@@ -36,13 +36,13 @@ pub(super) enum Attempt<'a> {
     ///
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
-    ChangePassword(UserId),
+    ChangePassword(UserId, Option<IpAddr>),
     /// A registration, from wherever it comes.
     Register(Option<IpAddr>),
     /// A wish for letters, from wherever it comes.
     AskForLetters(Option<IpAddr>),
     /// A wish of a user for another address.
-    ChangeEmail(UserId),
+    ChangeEmail(UserId, Option<IpAddr>),
 }
 
 /// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
@@ -83,15 +83,16 @@ impl Auth {
                 refunds,
             }),
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
-                let user = match attempt {
-                    Attempt::Login { user, .. } => user,
-                    Attempt::ChangePassword(user) | Attempt::ChangeEmail(user) => Some(user),
-                    Attempt::Register(_) | Attempt::AskForLetters(_) => None,
+                let (user, address) = match attempt {
+                    Attempt::Login { user, address, .. } => (user, address),
+                    Attempt::ChangePassword(user, address)
+                    | Attempt::ChangeEmail(user, address) => (Some(user), address),
+                    Attempt::Register(address) | Attempt::AskForLetters(address) => (None, address),
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
                 let limit = full.map_or("unknown", |(limit, _)| limit);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 Err(AuthError::Throttled { retry_after })
             }
         }
@@ -163,7 +164,7 @@ impl Auth {
                 all.push((name, reservation));
                 all
             }
-            Attempt::ChangePassword(user) => {
+            Attempt::ChangePassword(user, _) => {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
             }
@@ -175,7 +176,7 @@ impl Auth {
                 let limit = ("mail_request", settings.mail_request);
                 vec![counted(Subject::LettersFrom(address), limit)]
             }
-            Attempt::ChangeEmail(user) => {
+            Attempt::ChangeEmail(user, _) => {
                 let limit = ("change_email", settings.change_email);
                 vec![counted(Subject::EmailOf(user), limit)]
             }
@@ -243,14 +244,18 @@ impl Auth {
             LocalAction::Csrf => (settings.csrf, "csrf"),
             LocalAction::Revocations => (settings.revocations, "revocations"),
         };
-        self.count_here(name, network(address), &limit)
+        self.count_here(name, network(address), &limit, address)
     }
 
     /// Counts a refresh of a session, in this process alone: a page that has run away is held back before
     /// it reaches the store.
-    pub(super) fn count_refresh(&self, session: SessionId) -> Result<(), AuthError> {
+    pub(super) fn count_refresh(
+        &self,
+        session: SessionId,
+        address: Option<IpAddr>,
+    ) -> Result<(), AuthError> {
         let limit = self.settings.throttle.refresh;
-        self.count_here("refresh", session.0.into_bytes(), &limit)
+        self.count_here("refresh", session.0.into_bytes(), &limit, address)
     }
 
     /// What whoever showed a token that was refused is answered: with the refusal, or, when too many have
@@ -269,7 +274,7 @@ impl Auth {
             return refusal;
         }
         let limit = self.settings.throttle.refused_tokens;
-        match self.count_here("refused_tokens", network(address), &limit) {
+        match self.count_here("refused_tokens", network(address), &limit, address) {
             Ok(()) => refusal,
             Err(throttled) => throttled,
         }
@@ -280,6 +285,7 @@ impl Auth {
         name: &'static str,
         whose: [u8; 16],
         limit: &Limit,
+        address: Option<IpAddr>,
     ) -> Result<(), AuthError> {
         if self.settings.throttle.insecure_off {
             return Ok(());
@@ -289,7 +295,7 @@ impl Auth {
             .reserve((name, whose), limit, now)
             .map_err(|retry_after: Duration| {
                 let (limit, user) = (name, None);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 AuthError::Throttled { retry_after }
             })
     }

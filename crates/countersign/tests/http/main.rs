@@ -7,6 +7,7 @@
 
 mod account_pages;
 mod api_page;
+mod audit;
 mod cookies;
 mod cors;
 mod csrf;
