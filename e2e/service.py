@@ -45,19 +45,16 @@ class Service:
 
     @classmethod
     def on_free_ports(cls, name, origins=(), **settings):
-        """A service of its own that tells its log everything."""
+        """A service of its own that tells its log everything, unless the settings say otherwise."""
         port, operations_port = free_ports(2)
-        return cls(
-            name,
-            port,
-            operations_port,
-            COUNTERSIGN_SERVER__LISTEN=f"127.0.0.1:{port}",
-            COUNTERSIGN_SERVER__PUBLIC_URL=f"http://localhost:{port}",
-            COUNTERSIGN_SERVER__OPERATIONS_LISTEN=f"127.0.0.1:{operations_port}",
-            COUNTERSIGN_CORS__ORIGINS=",".join(origins),
-            COUNTERSIGN_LOG__LEVEL="trace",
-            **settings,
-        )
+        ours = {
+            "COUNTERSIGN_SERVER__LISTEN": f"127.0.0.1:{port}",
+            "COUNTERSIGN_SERVER__PUBLIC_URL": f"http://localhost:{port}",
+            "COUNTERSIGN_SERVER__OPERATIONS_LISTEN": f"127.0.0.1:{operations_port}",
+            "COUNTERSIGN_CORS__ORIGINS": ",".join(origins),
+            "COUNTERSIGN_LOG__LEVEL": "trace",
+        }
+        return cls(name, port, operations_port, **(ours | settings))
 
     def __enter__(self):
         return self

@@ -20,6 +20,7 @@ pub mod csrf;
 pub mod error;
 pub mod keys;
 mod known;
+mod likeness;
 pub mod mail;
 pub mod password;
 pub mod refresh_token;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 
+pub use crate::likeness::Likeness;
 use crate::password::EncodedPassword;
 use crate::validation::{FieldError, ValidationError};
 
@@ -101,6 +102,11 @@ impl Username {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What it looks like: no two users are made whose names are alike.
+    pub fn likeness(&self) -> Likeness {
+        Likeness::of(&self.0)
+    }
 }
 
 /// Django's `UnicodeUsernameValidator`: `^[\w.@+-]+$`.
@@ -146,6 +152,33 @@ impl Email {
     /// The address itself; empty for none.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The form in which two addresses are compared; empty for none.
+    ///
+    /// [`Email::fold`] of the address.
+    pub fn folded(&self) -> String {
+        Self::fold(&self.0)
+    }
+
+    /// The form in which two addresses are compared, of one as it is stored: NFC, and in lower case
+    /// before the `@` as well as behind it, for no provider gives `Ana@` and `ana@` to two people.
+    ///
+    /// Folded no further: `ß` is not `ss`, and no dots or `+words` are left out, since these may be
+    /// other people's mailboxes. A domain in Unicode and its `xn--` form are two addresses.
+    ///
+    /// Only for comparing. Some letters fold to those of ASCII (the Kelvin sign to `k`), so whoever looks a
+    /// user up by this writes to the address that is stored, never to the one that was typed
+    /// (CVE-2019-19844).
+    pub fn fold(address: &str) -> String {
+        // Letter by letter, and a sigma as any other: how it is written depends on what follows. Once
+        // more into NFC, which lower case may have left.
+        address
+            .nfc()
+            .flat_map(char::to_lowercase)
+            .map(|letter| if letter == 'ς' { 'σ' } else { letter })
+            .nfc()
+            .collect()
     }
 }
 
@@ -238,5 +271,34 @@ mod tests {
             "Ana@example.org"
         );
         assert_eq!(Email::parse("").unwrap().as_str(), "");
+    }
+
+    #[test]
+    fn addresses_that_differ_in_case_alone_are_compared_as_one() {
+        let folded = |text: &str| Email::parse(text).unwrap().folded();
+        assert_eq!(folded("Ana.Maria@Example.ORG"), "ana.maria@example.org");
+        assert_eq!(folded("ΟΔΟΣ@example.org"), folded("οδος@example.org"));
+        assert_eq!(
+            folded("A\u{30a}sa@example.org"),
+            folded("\u{e5}sa@example.org")
+        );
+        assert_eq!(folded("mi\u{212a}e@example.org"), "mike@example.org");
+        assert_eq!(folded(""), "");
+        let once = folded("\u{130}stanbul@example.org");
+        assert_eq!(Email::fold(&once), once);
+    }
+
+    #[test]
+    fn addresses_of_which_two_people_may_have_one_each_stay_two() {
+        let folded = |text: &str| Email::parse(text).unwrap().folded();
+        for (one, other) in [
+            ("stra\u{df}e@example.org", "strasse@example.org"),
+            ("m\u{131}ke@example.org", "mike@example.org"),
+            ("ana.maria@example.org", "anamaria@example.org"),
+            ("ana+shop@example.org", "ana@example.org"),
+            ("\u{fb01}n@example.org", "fin@example.org"),
+        ] {
+            assert_ne!(folded(one), folded(other), "{one} {other}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use countersign::Origin;
 
 use crate::config::{Chosen, Override};
 
@@ -76,6 +77,12 @@ impl Cli {
 pub(crate) enum Command {
     /// Run the service
     Serve(Serve),
+    /// Run a throw-away service with a user, and a small single-page app on another origin to play with
+    ///
+    /// The page shows the recipe at work: the access token's life, refreshes, sessions, and what becomes
+    /// of requests that a hostile page forges. All is real, for this machine alone, and forgotten at the
+    /// end. It uses neither your settings nor your database.
+    Demo(Demo),
     /// Make a user who may do everything
     Createsuperuser(CreateSuperuser),
     /// Make, list and change users
@@ -100,6 +107,13 @@ pub(crate) enum Command {
     /// Look at the users of a Django site, and take them over where they stand
     #[command(subcommand)]
     Django(Django),
+    /// Say which settings fit a page, and look at a running service as a browser would
+    ///
+    /// Compares the settings in force with what the page needs, then asks the service and tells what
+    /// does not arrive, and what to do about it: CORS, cookies, headers that a proxy drops, https,
+    /// clocks, keys. Changes nothing, and needs no account; with --username it signs in, refreshes and
+    /// signs out again.
+    Doctor(Doctor),
     /// Show, check and explain the settings
     #[command(subcommand)]
     Config(Config),
@@ -112,6 +126,44 @@ pub(crate) struct Serve {
     /// The address and port to listen on, like 127.0.0.1:8000
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where the service listens, like 127.0.0.1:8000 [default: that, or the next port that is free]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The page's port on localhost [default: 3000, or the next that is free]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) page_port: Option<u16>,
+    /// Run nothing; write the page's files into this directory, to start an app of your own from
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["listen", "page_port"])]
+    pub(crate) write: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The page's origin, like https://app.example.com [default: those of cors.origins]
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) page: Option<Origin>,
+    /// The origin of an API of yours that the page shows its token to
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) api: Option<Origin>,
+    /// Where browsers find the service, like https://auth.example.com [default: server.public_url]
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) url: Option<Origin>,
+    /// Sign in as this user, too; asks for the password
+    #[arg(long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// Certificate authorities to believe instead of the system's, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Make a user who may do everything.

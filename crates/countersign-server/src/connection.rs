@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 /// How long a client may take over the head of a request, from its first byte.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between requests: longer than nginx' minute.
-const IDLE: Duration = Duration::from_secs(75);
+pub(crate) const IDLE: Duration = Duration::from_secs(75);
 /// How long a client may refuse to take any of an answer.
 const STALLED: Duration = Duration::from_secs(30);
 /// What tells HTTP/2 from HTTP/1: the length of HTTP/2's preface. hyper waits for it without limit.

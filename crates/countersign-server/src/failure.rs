@@ -61,7 +61,9 @@ impl From<AuthError> for Failure {
             AuthError::Store(error) => error.into(),
             AuthError::Validation(refusal) => Self::Failed(refusal.to_string()),
             AuthError::UsernameTaken => {
-                Self::Failed("another user has this name: choose another one".to_owned())
+                let message =
+                    "another user has this name, or one that looks like it: choose another one";
+                Self::Failed(message.to_owned())
             }
             AuthError::NoSuchUser => {
                 Self::Failed("there is no such user: `countersign user list` lists all".to_owned())

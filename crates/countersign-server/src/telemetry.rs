@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::panic::{self, PanicHookInfo};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use countersign_core::clock::{Clock as _, SystemClock};
 use tracing::level_filters::LevelFilter;
@@ -19,7 +21,25 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{LogFormat, LogSettings};
+use crate::log_queue::LogQueue;
 use crate::output::Safe;
+
+/// The lines that are on their way to standard error.
+static LINES: OnceLock<Arc<LogQueue>> = OnceLock::new();
+
+/// How long the end waits for somebody to read the last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Dropped at the end, it waits until the last lines are written.
+pub(crate) struct LastLines;
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        if let Some(lines) = LINES.get() {
+            lines.flush(LAST_LINES);
+        }
+    }
+}
 
 /// Changes the level of a log that is running.
 pub(crate) struct LevelHandle(reload::Handle<EnvFilter, Registry>);
@@ -36,11 +56,25 @@ impl LevelHandle {
 /// Starts the log of this process.
 pub(crate) fn start(settings: &LogSettings) -> LevelHandle {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (log, handle) = log(settings, colours, io::stderr);
+    let handle = match LogQueue::start(io::stderr()) {
+        Ok(lines) => {
+            let lines = LINES.get_or_init(|| lines);
+            install(log(settings, colours, Arc::clone(lines)))
+        }
+        Err(error) => {
+            let handle = install(log(settings, colours, io::stderr));
+            tracing::warn!(event = "log_unqueued", %error);
+            handle
+        }
+    };
+    panic::set_hook(Box::new(tell_of_panic));
+    handle
+}
+
+fn install((log, handle): (impl Subscriber + Send + Sync, LevelHandle)) -> LevelHandle {
     if tracing::subscriber::set_global_default(log).is_err() {
         crate::output::note("the log had been started before");
     }
-    panic::set_hook(Box::new(tell_of_panic));
     handle
 }
 

@@ -1,8 +1,10 @@
-//! Two hundred connections that try wrong passwords all the time, and what others notice of it.
+//! Hundreds of connections that try wrong passwords all the time, and what others notice of it.
 //!
-//! `cargo bench -p countersign --bench login_flood`. The limits are the defaults, but for the refreshes of
-//! the one session that is measured, which are more than any page makes. Each of the others asks about a
-//! thousand times a second, on a connection of its own.
+//! `cargo bench -p countersign --bench login_flood`. First two hundred at one account, whose counter is soon
+//! full; then five hundred, each at an account of its own and with limits that hold nobody back, so that all
+//! that can be hashed is. The limits of the first are the defaults, but for the refreshes of the one session
+//! that is measured, which are more than any page makes. Each of the others asks about a thousand times a
+//! second, on a connection of its own.
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot begin shall stop"
@@ -29,23 +31,31 @@ use crate::figures::{Effort, cores, median};
 use crate::load::{Answer, Caller, Conversation, drive};
 use crate::service::{Disk, Server, Service, runtime};
 
-const STRANGERS: usize = 200;
+const WIDE: Limit = Limit::steady(1_000_000, Duration::from_millis(1));
 
 fn main() {
     let effort = Effort::asked();
-    effort.announce(&format!(
-        "{STRANGERS} connections with wrong passwords, SQLite; load generator: our own, one thread"
-    ));
-    let own = runtime(1);
+    effort
+        .announce("connections with wrong passwords, SQLite; load generator: our own, one thread");
     service::log();
-    let disk = Disk::new();
     let mut settings = AuthSettings::default();
-    settings.throttle.refresh = Limit::steady(1_000_000, Duration::from_millis(1));
+    settings.throttle.refresh = WIDE;
+    println!("two hundred at one account");
+    flood(&effort, settings.clone(), 200, |_| "user-0".to_owned());
+    settings.throttle.login_account_from_address = WIDE;
+    settings.throttle.login_address = WIDE;
+    println!("five hundred, each at an account of its own, with no limit but the pool's");
+    flood(&effort, settings, 500, |number| format!("nobody-{number}"));
+}
+
+fn flood(effort: &Effort, settings: AuthSettings, number: usize, name: impl Fn(usize) -> String) {
+    let own = runtime(1);
+    let disk = Disk::new();
     let service = own.block_on(Service::start_with(disk.store(), settings, 1));
     let server = Server::start(service.router.clone(), cores());
     let grant = own.block_on(service.sign_in(0));
-    let mut strangers: Vec<_> = (0..STRANGERS)
-        .map(|_| Caller::connect(server.address, Guess::default(), true))
+    let mut strangers: Vec<_> = (0..number)
+        .map(|number| Caller::connect(server.address, Guess::at(&name(number)), true))
         .collect();
 
     let (mut quiet, mut busy) = (Vec::new(), Vec::new());
@@ -57,11 +67,16 @@ fn main() {
             guesses_per_second.push(drive(&mut strangers, effort.turn));
         }));
     }
-    let hashed: u32 = strangers.iter().map(|one| one.conversation.hashed).sum();
-    let refused: u32 = strangers.iter().map(|one| one.conversation.refused).sum();
+    let count = |status: &str| {
+        let of_each = strangers.iter().map(|one| one.conversation.count(status));
+        of_each.sum::<usize>()
+    };
     println!(
-        "{:.0} guesses per second: {hashed} hashed in all, {refused} told to wait",
-        median(guesses_per_second)
+        "{:.0} guesses per second: {} hashed in all, {} told to wait (429), {} too many (503)",
+        median(guesses_per_second),
+        count("401"),
+        count("429"),
+        count("503")
     );
     let over = |rounds: &[[f64; 2]], which: usize| median(rounds.iter().map(|p99| p99[which]));
     for (which, name) in ["POST /users/refresh_token", "GET /.well-known/jwks.json"]
@@ -79,13 +94,12 @@ fn main() {
 /// A stranger who tries one wrong password after the other.
 struct Guess {
     request: String,
-    hashed: u32,
-    refused: u32,
+    statuses: Vec<[u8; 3]>,
 }
 
-impl Default for Guess {
-    fn default() -> Self {
-        let body = json!({"username": "user-0", "password": "not the password"}).to_string();
+impl Guess {
+    fn at(username: &str) -> Self {
+        let body = json!({"username": username, "password": "not the password"}).to_string();
         let request = format!(
             "POST /users/login HTTP/1.1\r\nhost: 127.0.0.1:8000\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -93,9 +107,13 @@ impl Default for Guess {
         );
         Self {
             request,
-            hashed: 0,
-            refused: 0,
+            statuses: Vec::new(),
         }
+    }
+
+    fn count(&self, status: &str) -> usize {
+        let alike = |other: &&[u8; 3]| *other == status.as_bytes();
+        self.statuses.iter().filter(alike).count()
     }
 }
 
@@ -105,11 +123,8 @@ impl Conversation for Guess {
     }
 
     fn answered(&mut self, answer: &Answer<'_>) {
-        match answer.head.as_bytes().get(9..12) {
-            Some(b"401") => self.hashed += 1,
-            Some(b"429") => self.refused += 1,
-            _ => panic!("{}", answer.head),
-        }
+        let status = answer.head.as_bytes().get(9..12).unwrap();
+        self.statuses.push(status.try_into().unwrap());
     }
 }
 

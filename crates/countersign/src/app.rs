@@ -6,6 +6,7 @@ use axum::Router;
 use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
+use crate::body::BodyMemory;
 use crate::metrics::Requests;
 use crate::router;
 use crate::settings::HttpSettings;
@@ -40,6 +41,7 @@ impl App {
         Self {
             state: Arc::new(AppState {
                 auth,
+                body_memory: BodyMemory::new(settings.body_memory),
                 settings,
                 waiting: Semaphore::new(WAITING_PLACES),
                 untrusted_forwards: UntrustedForwards::default(),

@@ -43,6 +43,8 @@ pub(crate) enum ApiError {
     PayloadTooLarge,
     /// The body is of a type or an encoding that the route does not read.
     UnsupportedMediaType(&'static str),
+    /// There is no memory for its body: those of others take all that they may.
+    TooManyBodies,
     /// The request took too long to answer.
     TookTooLong,
     /// A bug of ours.
@@ -308,7 +310,7 @@ fn answer(error: &ApiError) -> Answer {
         }
         ApiError::PayloadTooLarge => Answer::new(Code::PayloadTooLarge, "Send at most 64 KiB."),
         ApiError::UnsupportedMediaType(detail) => Answer::new(Code::UnsupportedMediaType, *detail),
-        ApiError::TookTooLong => {
+        ApiError::TooManyBodies | ApiError::TookTooLong => {
             Answer::new(Code::Overloaded, "The service is busy. Try again shortly.")
                 .retry_after(STORAGE_RETRY_AFTER)
         }
@@ -372,9 +374,10 @@ fn auth_answer(error: &AuthError) -> Answer {
             Code::CsrfInvalid,
             "CSRF Failed: the CSRF token is not of this session.",
         ),
-        AuthError::UsernameTaken => {
-            Answer::new(Code::UsernameTaken, "Someone else has this username.")
-        }
+        AuthError::UsernameTaken => Answer::new(
+            Code::UsernameTaken,
+            "Someone else has this username, or one that looks like it. Choose another one.",
+        ),
         AuthError::NoSuchUser => Answer::new(Code::NotFound, "There is no such user."),
         AuthError::NoSuchSession => Answer::new(Code::NotFound, "You have no such session."),
         AuthError::NoSuchKey => Answer::new(Code::NotFound, "There is no such signing key."),

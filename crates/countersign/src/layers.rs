@@ -66,8 +66,9 @@ async fn inside(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut request = match body::receive(request).await {
-        Ok(request) => request,
+    let received = body::receive(request, &state.body_memory).await;
+    let (mut request, _held) = match received {
+        Ok(received) => received,
         Err(refused) => return refused,
     };
     let settings = &state.settings;

@@ -16,6 +16,7 @@ mod error;
 mod extract;
 mod layers;
 mod metrics;
+mod notice;
 mod openapi;
 mod origin;
 mod refresh_tokens;

@@ -32,7 +32,14 @@ pub struct HttpSettings {
     /// ([`AuthSettings::legacy_tokens`](countersign_core::auth::AuthSettings::legacy_tokens)); `None`:
     /// they are not looked for.
     pub legacy: Option<LegacyTransport>,
+    /// What the bodies of all requests that are on their way or being answered may take in memory together,
+    /// in bytes, their heads counted in: beyond that whoever comes with a body is answered 503.
+    pub body_memory: usize,
 }
+
+/// Some sixteen thousand sign-ins at a time, or eight hundred of the longest bodies: more than one process
+/// answers, and little enough for the smallest machines.
+const BODY_MEMORY: usize = 64 * 1024 * 1024;
 
 /// How refresh tokens of a Django site come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +85,7 @@ impl HttpSettings {
             tls_ends_here: false,
             revocations_token: None,
             legacy: None,
+            body_memory: BODY_MEMORY,
         }
     }
 

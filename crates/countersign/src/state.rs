@@ -6,6 +6,7 @@ use bytes::Bytes;
 use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
+use crate::body::BodyMemory;
 use crate::metrics::Requests;
 use crate::settings::HttpSettings;
 use crate::surroundings::UntrustedForwards;
@@ -23,6 +24,8 @@ pub(crate) struct AppState {
     pub(crate) waiting: Semaphore,
     /// When it was last said that forwarded headers come from somebody who is not trusted.
     pub(crate) untrusted_forwards: UntrustedForwards,
+    /// What bodies may take in memory.
+    pub(crate) body_memory: BodyMemory,
     /// What has been answered, and how long it took.
     pub(crate) requests: Requests,
     /// The description of the API, written out when first asked for.

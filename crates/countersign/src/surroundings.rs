@@ -1,8 +1,6 @@
 //! What is known of a request before it is looked into: its id, and who calls.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
@@ -11,6 +9,7 @@ use countersign_core::clock::{Randomness as _, SystemRandomness};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tracing::Span;
 
+use crate::notice::Notice;
 use crate::settings::HttpSettings;
 
 /// The most of a user agent that is kept.
@@ -22,9 +21,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-
-/// How often it is said that forwarded headers come from somebody who is not trusted.
-const NOTICE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What is known of a request before it is looked into.
 pub(crate) struct Surroundings {
@@ -81,21 +77,8 @@ impl Surroundings {
 
 /// Says loudly, and now and then, that somebody forwards requests who is not trusted. It is a proxy that was
 /// not named, and then everybody behind it is one client to us; or somebody who tries to be another.
-#[derive(Debug)]
-pub(crate) struct UntrustedForwards {
-    started: Instant,
-    /// Seconds after `started` from which on it may be said again.
-    quiet_until: AtomicU64,
-}
-
-impl Default for UntrustedForwards {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            quiet_until: AtomicU64::new(0),
-        }
-    }
-}
+#[derive(Debug, Default)]
+pub(crate) struct UntrustedForwards(Notice);
 
 impl UntrustedForwards {
     /// Looks at a request that did not come through a trusted proxy.
@@ -107,16 +90,7 @@ impl UntrustedForwards {
         else {
             return;
         };
-        let now = self.started.elapsed().as_secs();
-        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
-        let next = now + NOTICE_INTERVAL.as_secs();
-        // Of several at once one says it.
-        let is_first = now >= quiet_until
-            && self
-                .quiet_until
-                .compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if is_first {
+        if self.0.is_due() {
             let peer = peer(request).map(tracing::field::display);
             tracing::warn!(
                 event = "forwarded_headers_ignored",

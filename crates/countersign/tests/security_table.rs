@@ -83,7 +83,10 @@ fn has_test(source: &str, function: &str) -> bool {
     })
 }
 
-/// Whether a test from outside exists: `e2e/file: name`, of a function in Python or with a title in
+/// Where tests from outside stand.
+const OUTSIDE: [&str; 2] = ["e2e/", "clients/"];
+
+/// Whether a test from outside exists: `file: name`, of a function in Python or with a title in
 /// JavaScript.
 fn exists_outside(file: &str, name: &str) -> bool {
     let source = fs::read_to_string(repository().join(file)).unwrap_or_default();
@@ -91,7 +94,8 @@ fn exists_outside(file: &str, name: &str) -> bool {
 }
 
 fn exists(name: &str) -> bool {
-    if let Some((file, name)) = name.split_once(": ").filter(|_| name.starts_with("e2e/")) {
+    let is_outside = OUTSIDE.iter().any(|root| name.starts_with(root));
+    if let Some((file, name)) = name.split_once(": ").filter(|_| is_outside) {
         return exists_outside(file, name);
     }
     let Some((candidates, function)) = files(name) else {
@@ -160,6 +164,7 @@ fn what_is_no_test_is_not_taken_for_one() {
         "countersign http nowhere::nothing",
         "countersign nothing",
         "e2e/browser/page.test.mjs: nobody wrote this",
+        "clients/browser/test/unit/refresh.test.mjs: nobody wrote this",
         "e2e/nowhere.py: test_nothing",
         "",
     ] {

@@ -54,7 +54,17 @@ impl Auth {
         let reservations = self.reservations(attempt, settings);
         let now = self.clock.now();
         let (limits, reservations): (Vec<_>, Vec<_>) = reservations.into_iter().unzip();
-        match self.store.reserve_attempt(&reservations, now).await? {
+        let outcome = match self.refusals.recall(&reservations, now) {
+            Err(wait) => AttemptOutcome::Wait(wait),
+            Ok(before) => {
+                let outcome = self.store.reserve_attempt(&reservations, now).await?;
+                if let AttemptOutcome::Wait(wait) = outcome {
+                    self.refusals.remember(wait, &reservations, &before, now);
+                }
+                outcome
+            }
+        };
+        match outcome {
             AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt(refunds)),
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
                 let (user, address) = match attempt {
@@ -135,6 +145,8 @@ impl Auth {
         if let Err(error) = self.store.refund_attempt(&refunds, now).await {
             tracing::warn!(event = "attempt_not_given_back", cause = %error);
         }
+        let given_back = refunds.iter().map(|refund| refund.key);
+        self.refusals.forget(given_back);
     }
 
     /// Counts what costs little and needs no proof, by address and in this process alone.

@@ -46,8 +46,9 @@ use crate::store::{SharedStore, Watcher};
 use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
 use crate::throttle::local::LocalCounters;
+use crate::throttle::refusals::Refusals;
 use crate::throttle::{DeviceToken, ThrottleSettings};
-use crate::user::User;
+use crate::user::{User, UserId};
 
 pub use self::authenticate::CurrentUser;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
@@ -263,6 +264,7 @@ pub struct Auth {
     throttle_keys: ThrottleKeys,
     device_tokens: DeviceTokens,
     local_counters: LocalCounters,
+    refusals: Refusals,
     tally: Tally,
     known: Arc<Known>,
     /// Held by the one who reads the store anew, so that the others need not.
@@ -270,6 +272,8 @@ pub struct Auth {
     revocation_feed: RwLock<Option<Arc<RevocationFeed>>>,
     /// The session after which the next round of upkeep goes on.
     swept_to: std::sync::Mutex<Option<SessionId>>,
+    /// The user after whom the next round of upkeep goes on looking for new names.
+    named_to: std::sync::Mutex<Option<UserId>>,
     /// What the clocks showed at the last round of upkeep.
     hands: std::sync::Mutex<Option<Hands>>,
     clock: Arc<dyn Clock>,
@@ -326,6 +330,10 @@ impl Auth {
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
     ) -> Result<Self, StoreError> {
+        let mut settings = settings;
+        let issuer = settings.tokens.issuer.clone();
+        settings.passwords.add_words_of_url(&issuer);
+        let settings = settings;
         let tokens = &settings.tokens;
         let schedule = KeySchedule {
             rotate_every: settings.keys.rotate_every,
@@ -361,6 +369,7 @@ impl Auth {
             throttle_keys: ThrottleKeys::derive(&roots.current),
             device_tokens: DeviceTokens::derive(&roots),
             local_counters: LocalCounters::new(),
+            refusals: Refusals::new(),
             tally: Tally::new(),
             key_keeper,
             keys: RwLock::new(Arc::new(keys)),
@@ -369,6 +378,7 @@ impl Auth {
             catching_up: Mutex::new(()),
             revocation_feed: RwLock::new(None),
             swept_to: std::sync::Mutex::new(None),
+            named_to: std::sync::Mutex::new(None),
             hands: std::sync::Mutex::new(None),
             store,
             settings,

@@ -44,10 +44,12 @@ impl Auth {
             ));
         }
         let owner = PasswordOwner::of(user);
-        self.settings
-            .passwords
-            .check(&change.new, owner)
-            .map_err(|refusal| refusal.about("new_password"))?;
+        self.check_new_password(&change.new, owner)
+            .await
+            .map_err(|error| match error {
+                AuthError::Validation(refusal) => refusal.about("new_password").into(),
+                other => other,
+            })?;
         let reserved = self
             .attempt(Attempt::ChangePassword(user.id, caller.address))
             .await?;

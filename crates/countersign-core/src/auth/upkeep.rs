@@ -8,10 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Auth;
+use super::users::NAMES_AT_ONCE;
 use crate::audit::Event;
 use crate::error::AuthError;
 use crate::session::{SessionId, saturating_add};
 use crate::store::SessionSweep;
+use crate::user::UserId;
 
 /// How often upkeep is done.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -24,6 +26,12 @@ const BATCH: u32 = 500;
 
 /// Batches in one round. A table of ten million sessions is looked through in three hours.
 const BATCHES: u32 = 100;
+
+/// Batches of users' names in one round: a million users are looked through in three hours.
+const NAME_BATCHES: u32 = 5;
+
+/// The number that no user has a lower one than.
+const BEFORE_ALL: UserId = UserId(i64::MIN);
 
 /// How far the clock may differ from what has passed since the last round.
 const JUMP: Duration = Duration::from_mins(1);
@@ -73,8 +81,9 @@ impl Auth {
     }
 
     /// Does one round of upkeep, if it is this process's turn: moves the signing keys on as their
-    /// schedule says, ends sessions whose limit has passed, removes those that ended long ago, the
-    /// counters of attempts that are forgotten, and old entries of the audit log.
+    /// schedule says, notes the names of users whom others have made or renamed, ends sessions whose limit
+    /// has passed, removes those that ended long ago, the counters of attempts that are forgotten, and old
+    /// entries of the audit log.
     ///
     /// # Errors
     /// The store's; what was done is done, and the rest is for the next round.
@@ -86,6 +95,7 @@ impl Auth {
             return Ok(UpkeepReport::default());
         }
         self.move_keys().await?;
+        self.note_names().await?;
         if !self.is_believable(now) {
             return Ok(UpkeepReport {
                 had_the_turn: true,
@@ -159,6 +169,26 @@ impl Auth {
             }
         }
         Ok(report)
+    }
+
+    /// Notes the names of new users, and goes on looking at all of them, for those that have been renamed.
+    async fn note_names(&self) -> Result<(), AuthError> {
+        self.note_new_names().await?;
+        let mut after = self.named_to();
+        for _ in 0..NAME_BATCHES {
+            let step = self.store.note_names(Some(after), NAMES_AT_ONCE).await?;
+            after = step.next.unwrap_or(BEFORE_ALL);
+            *self.named_to.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
+            if step.next.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn named_to(&self) -> UserId {
+        let named_to = self.named_to.lock().unwrap_or_else(PoisonError::into_inner);
+        named_to.unwrap_or(BEFORE_ALL)
     }
 
     /// Removes the counters of attempts that say nothing any more.

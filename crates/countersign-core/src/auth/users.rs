@@ -4,10 +4,17 @@ use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::{Mail, Message};
-use crate::password::{EncodedPassword, Password, PasswordOwner};
+use crate::password::{EncodedPassword, Password, PasswordOwner, PolicyError};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
 use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
+
+/// How often the making of a user is tried that the names of others were in the way of.
+const ATTEMPTS: usize = 3;
+
+/// How many users one transaction looks at for their names: some ten milliseconds, after which others have
+/// their turn.
+pub(super) const NAMES_AT_ONCE: u32 = 1_000;
 
 /// An account to make.
 #[derive(Debug)]
@@ -40,6 +47,7 @@ impl Auth {
             username: account.username.as_str(),
             email: account.email.as_str(),
             privileged: account.is_staff || account.is_superuser,
+            ..PasswordOwner::default()
         };
         let password = match account.password {
             Some(password) => self.new_password(password, owner).await?,
@@ -54,16 +62,40 @@ impl Auth {
             date_joined: self.clock.now(),
         };
         let trail = Trail::of_new_user(&by, new.date_joined);
-        let user = self
-            .store
-            .create_user(&new, &trail)
-            .await
-            .map_err(|error| match error {
-                CreateUserError::UsernameTaken => AuthError::UsernameTaken,
-                CreateUserError::Store(error) => AuthError::Store(error),
-            })?;
+        let user = self.create(&new, &trail).await?;
         Event::UserCreated { user: user.id }.tell();
         Ok(user)
+    }
+
+    /// Makes the user in the store, after the names of all others are known there.
+    async fn create(&self, new: &NewUser, trail: &Trail) -> Result<User, AuthError> {
+        for _ in 0..ATTEMPTS {
+            match self.store.create_user(new, trail).await {
+                Ok(user) => return Ok(user),
+                Err(CreateUserError::UsernameTaken) => return Err(AuthError::UsernameTaken),
+                Err(CreateUserError::Store(error)) => return Err(error.into()),
+                Err(CreateUserError::NamesUnknown) => self.note_new_names().await?,
+            }
+        }
+        let why = "users are being made faster than their names can be looked at";
+        Err(StoreError::Unavailable(why.to_owned()).into())
+    }
+
+    /// Notes the names of all users whom other programs have made, in steps between which others write.
+    /// Of a million users this takes a few seconds, once; upkeep does it at the start of the service.
+    pub(super) async fn note_new_names(&self) -> Result<(), StoreError> {
+        let mut noted = 0;
+        loop {
+            let step = self.store.note_names(None, NAMES_AT_ONCE).await?;
+            noted += step.noted;
+            if step.next.is_none() {
+                break;
+            }
+        }
+        if noted > 0 {
+            tracing::debug!(event = "names_noted", noted);
+        }
+        Ok(())
     }
 
     /// The user with this username.
@@ -230,7 +262,29 @@ impl Auth {
         password: Password,
         owner: PasswordOwner<'_>,
     ) -> Result<EncodedPassword, AuthError> {
-        self.settings.passwords.check(&password, owner)?;
+        self.check_new_password(&password, owner).await?;
         Ok(self.passwords.hash(password).await?)
+    }
+
+    /// Whether the policy accepts a new password, which is one for every way to set one.
+    ///
+    /// # Errors
+    /// [`AuthError::Validation`] on `password`, [`AuthError::Overloaded`], or the store's if the list of
+    /// breached passwords cannot be read: none is accepted then.
+    pub(super) async fn check_new_password(
+        &self,
+        password: &Password,
+        owner: PasswordOwner<'_>,
+    ) -> Result<(), AuthError> {
+        let policy = &self.settings.passwords;
+        let subject = policy.subject(owner);
+        let judged = self
+            .passwords
+            .judge(policy.clone(), password.clone(), subject)
+            .await?;
+        judged.map_err(|error| match error {
+            PolicyError::Refused(refused) => AuthError::Validation(refused),
+            PolicyError::Unavailable(why) => StoreError::Unavailable(why.to_string()).into(),
+        })
     }
 }

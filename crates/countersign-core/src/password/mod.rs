@@ -5,10 +5,14 @@
 //! hashing happens on a few threads of its own, each of which keeps its memory from one hash to the
 //! next; beyond a bounded queue the answer is [`Overloaded`].
 
+mod breached;
+mod common;
+mod context;
 mod django;
 mod pace;
 mod policy;
 mod pool;
+mod strength;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +21,24 @@ use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use tokio::sync::oneshot;
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Randomness};
 use crate::validation::{FieldError, ValidationError};
 
+pub use self::breached::{BreachedHash, BreachedPasswords, BreachedUnavailable};
 pub use self::django::{Argon2Cost, EncodedPassword, Encoding};
 use self::django::{Argon2Memory, HASH_BYTES, NewHash, SALT_BYTES, StoredHash};
 use self::pace::Pace;
-pub use self::policy::{PasswordOwner, PasswordPolicy};
+use self::policy::Subject;
+pub use self::policy::{PasswordOwner, PasswordPolicy, PolicyError};
 use self::pool::{Full, Job, Pool};
 
 /// The most bytes a password may have. More is refused before any hashing.
 pub const MAX_PASSWORD_BYTES: usize = 4_096;
 
-/// A password as someone typed it, exactly as received. `Debug` shows nothing; the memory is wiped.
+/// A password as someone typed it, exactly as received: nothing is trimmed, cut or folded. `Debug` shows nothing; the memory is wiped.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
@@ -55,6 +62,18 @@ impl Password {
     /// Whether the other is the same, to the letter. Constant time.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+
+    /// The same in NFC (NIST SP 800-63B, RFC 8265), in which new passwords are stored: on one keyboard an
+    /// `å` is one character, on another two. `None`: it is in NFC.
+    fn composed(&self) -> Option<Self> {
+        if is_nfc(&self.0) {
+            return None;
+        }
+        // No text grows by more in NFC; a copy that was outgrown would not be wiped.
+        let mut composed = Zeroizing::new(String::with_capacity(3 * self.0.len()));
+        composed.extend(self.0.nfc());
+        Some(Self(composed))
     }
 
     fn expose(&self) -> &str {
@@ -213,6 +232,9 @@ impl PasswordHasher {
     /// matches. [`Verdict::Wrong`] takes the same time in either case, however the stored one is
     /// encoded: as long as the slowest check that is known, a second at most.
     ///
+    /// Checked is what was typed and, if that is wrong and not in NFC, its NFC. Both are then checked for
+    /// whomever there is or is not, and the answer takes twice as long.
+    ///
     /// # Errors
     /// [`Overloaded`] if the queue is full.
     pub async fn verify(
@@ -224,35 +246,58 @@ impl PasswordHasher {
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.dummy.clone());
         let upgrade = stored.is_outdated(&self.settings).then(|| self.new_hash());
+        let composed = password.composed();
+        let checks = if composed.is_some() { 2 } else { 1 };
         let (pace, clock) = (Arc::clone(&self.pace), Arc::clone(&self.clock));
         let checked = self
             .run(move |memory| {
                 let (matches, began, took) =
                     timed(&*clock, || stored.matches(password.bytes(), memory));
                 pace.note(stored.cost(), took);
-                let verdict = match upgrade {
-                    _ if !matches || !known => Verdict::Wrong,
-                    Some(new) => Verdict::RightAndUpgraded(new.of(password.bytes(), memory)),
-                    None => Verdict::Right,
+                let right = if matches {
+                    Some(password)
+                } else {
+                    composed.filter(|composed| stored.matches(composed.bytes(), memory))
+                };
+                let verdict = match (right.filter(|_| known), upgrade) {
+                    (None, _) => Verdict::Wrong,
+                    // As it was right: a Django beside us checks to the letter.
+                    (Some(right), Some(new)) => {
+                        Verdict::RightAndUpgraded(new.of(right.bytes(), memory))
+                    }
+                    (Some(_), None) => Verdict::Right,
                 };
                 Checked { verdict, began }
             })
             .await?;
         if checked.verdict == Verdict::Wrong {
             let passed = self.clock.uptime().saturating_sub(checked.began);
-            tokio::time::sleep(self.pace.floor().saturating_sub(passed)).await;
+            let floor = self.pace.floor() * checks;
+            tokio::time::sleep(floor.saturating_sub(passed)).await;
         }
         Ok(checked.verdict)
     }
 
-    /// Hashes a new password by today's settings.
+    /// Hashes a new password by today's settings, in NFC.
     ///
     /// # Errors
     /// [`Overloaded`] if the queue is full.
     pub async fn hash(&self, password: Password) -> Result<EncodedPassword, Overloaded> {
         let new = self.new_hash();
+        let password = password.composed().unwrap_or(password);
         self.run(move |memory| new.of(password.bytes(), memory))
             .await
+    }
+
+    /// Judges a new password by a policy on a hashing thread: the strength of some takes as long as a few
+    /// hashes, and a list of breached ones is read from a disk.
+    pub(crate) async fn judge(
+        &self,
+        policy: PasswordPolicy,
+        password: Password,
+        subject: Subject,
+    ) -> Result<Result<(), PolicyError>, Overloaded> {
+        self.run(move |_| policy.judge(&password, &subject)).await
     }
 
     /// How long a refusal is held back now.
@@ -300,6 +345,20 @@ fn timed<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, Duration, Durati
     let began = clock.uptime();
     let outcome = work();
     (outcome, began, clock.uptime().saturating_sub(began))
+}
+
+/// Whether a password matches a stored one, for those who look for stored ones that do harm. `None`: it is
+/// in no encoding that we know, asks for more than is ever computed, or for more than `most_work` passes
+/// over its memory or applications of its function.
+#[cfg(any(test, feature = "testing"))]
+pub fn matches_cheaply(
+    password: &Password,
+    stored: &EncodedPassword,
+    most_work: u64,
+) -> Option<bool> {
+    let stored = StoredHash::parse(stored)?;
+    let mut memory = Argon2Memory::keeping(HashingSettings::CHEAP.cost);
+    (stored.cost().work <= most_work).then(|| stored.matches(password.bytes(), &mut memory))
 }
 
 fn random<const LENGTH: usize>(randomness: &dyn Randomness) -> [u8; LENGTH] {

@@ -30,6 +30,56 @@ async fn a_password_matches_its_own_hash_and_no_other() {
     assert_eq!(check("correct horse\0").await, Verdict::Wrong);
 }
 
+/// An `å` as one character, and as two; neither is the Ångström sign, which NFC undoes.
+const COMPOSED: &str = "bl\u{e5}b\u{e6}rtur";
+const DECOMPOSED: &str = "bla\u{30a}b\u{e6}rtur";
+
+#[tokio::test]
+async fn a_new_password_opens_however_the_keyboard_writes_it() {
+    let hasher = hasher(HashingSettings::CHEAP);
+    for (set, typed) in [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)] {
+        let stored = hasher.hash(password(set)).await.unwrap();
+        for typed in [set, typed] {
+            let verdict = hasher.verify(password(typed), Some(stored.clone())).await;
+            assert_eq!(verdict.unwrap(), Verdict::Right, "{set} {typed}");
+        }
+        // Nothing more than that is folded.
+        for other in [
+            "BL\u{c5}B\u{c6}RTUR",
+            "blab\u{e6}rtur",
+            "bl\u{e5}b\u{e6}rtur ",
+        ] {
+            let verdict = hasher.verify(password(other), Some(stored.clone())).await;
+            assert_eq!(verdict.unwrap(), Verdict::Wrong, "{set} {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_django_stored_in_another_form_opens_as_it_is_and_stays_so() {
+    let settings = HashingSettings::CHEAP;
+    let as_django_does = NewHash::new(&settings, b"saltsaltsaltsalt".to_vec()).of(
+        DECOMPOSED.as_bytes(),
+        &mut Argon2Memory::keeping(settings.cost),
+    );
+    let cost = Argon2Cost {
+        memory_kib: 16,
+        ..settings.cost
+    };
+    let hasher = hasher(HashingSettings { cost, ..settings });
+    let check = async |typed, stored: &EncodedPassword| {
+        let verdict = hasher.verify(password(typed), Some(stored.clone())).await;
+        verdict.unwrap()
+    };
+    assert_eq!(check(COMPOSED, &as_django_does).await, Verdict::Wrong);
+    let Verdict::RightAndUpgraded(upgraded) = check(DECOMPOSED, &as_django_does).await else {
+        panic!("it is right");
+    };
+    assert_eq!(check(DECOMPOSED, &upgraded).await, Verdict::Right);
+    // Or the Django beside us would refuse what it has accepted so far.
+    assert_eq!(check(COMPOSED, &upgraded).await, Verdict::Wrong);
+}
+
 #[tokio::test]
 async fn nobody_and_unusable_passwords_match_nothing() {
     let hasher = hasher(HashingSettings::CHEAP);

@@ -11,6 +11,7 @@
 
 mod audit;
 mod cut_offs;
+mod names;
 mod throttles;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 pub use self::audit::*;
 pub use self::cut_offs::*;
+pub use self::names::*;
 pub use self::throttles::*;
 use super::{
     AccountChange, AccountChangeKind, Change, CreateUserError, EndedAt, KeyState, Listener,
@@ -47,6 +49,10 @@ macro_rules! store_contract {
         $crate::store_contract!(@each $attributes $empty_store;
             users_are_found_as_they_were_made
             a_username_belongs_to_one_user
+            a_name_that_looks_like_anothers_is_refused
+            a_deleted_users_name_is_free
+            of_many_alike_at_once_exactly_one_is_made
+            names_are_known_once_their_users_are_made
             odd_text_is_kept_literally
             users_are_listed_in_pages_and_by_search
             passwords_are_sampled_from_both_ends
@@ -144,19 +150,20 @@ fn password(text: &str) -> EncodedPassword {
     EncodedPassword::new(format!("argon2$test${text}"))
 }
 
-async fn user(store: &dyn Store, name: &str) -> User {
-    let new = NewUser {
+fn new_user(name: &str) -> NewUser {
+    NewUser {
         username: Username::parse(name).expect("a good name"),
         email: Email::parse(&format!("{name}@example.org")).expect("a good address"),
         password: password(name),
         is_staff: false,
         is_superuser: false,
         date_joined: start(),
-    };
-    store
-        .create_user(&new, &Trail::default())
-        .await
-        .expect("the name is free")
+    }
+}
+
+async fn user(store: &dyn Store, name: &str) -> User {
+    let made = store.create_user(&new_user(name), &Trail::default()).await;
+    made.expect("the name is free")
 }
 
 fn session_of(user: UserId) -> Session {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt,
+    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt, NotedNames,
     OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
     SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
     Watchers,
@@ -21,7 +21,7 @@ use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, Sess
 use crate::throttle::{
     self, AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey,
 };
-use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use crate::user::{Credentials, Likeness, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ pub struct MemoryStore {
 struct Tables {
     last_user_id: i64,
     users: BTreeMap<UserId, (User, EncodedPassword)>,
+    /// What the names of those users look like.
+    looks: BTreeMap<UserId, Likeness>,
     sessions: BTreeMap<SessionId, Session>,
     /// Up to when the legacy tokens of a user are refused.
     cut_offs: BTreeMap<UserId, Timestamp>,
@@ -212,11 +214,8 @@ impl Store for MemoryStore {
 
     async fn create_user(&self, new: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         let mut tables = self.tables();
-        if tables
-            .users
-            .values()
-            .any(|(user, _)| user.username == new.username.as_str())
-        {
+        let likeness = new.username.likeness();
+        if tables.looks.values().any(|look| look.is_alike(&likeness)) {
             return Err(CreateUserError::UsernameTaken);
         }
         tables.last_user_id += 1;
@@ -232,6 +231,7 @@ impl Store for MemoryStore {
             last_login: None,
             date_joined: new.date_joined,
         };
+        tables.looks.insert(user.id, likeness);
         tables
             .users
             .insert(user.id, (user.clone(), new.password.clone()));
@@ -242,6 +242,14 @@ impl Store for MemoryStore {
         drop(tables);
         self.watchers.tell(Change::UserChanged(user.id));
         Ok(user)
+    }
+
+    /// Nobody else makes users here, so all names are known.
+    async fn note_names(&self, _: Option<UserId>, _: u32) -> Result<NotedNames, StoreError> {
+        Ok(NotedNames {
+            next: None,
+            noted: 0,
+        })
     }
 
     async fn update_profile(
@@ -331,6 +339,7 @@ impl Store for MemoryStore {
         if tables.users.remove(&id).is_none() {
             return Ok(None);
         }
+        tables.looks.remove(&id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
         tables.leave(trail, &ended);
         drop(tables);

@@ -68,8 +68,17 @@ pub trait Store: Send + Sync + 'static {
     /// Whether there is any user.
     async fn has_users(&self) -> Result<bool, StoreError>;
 
-    /// Makes a user.
+    /// Makes a user, unless there is one whose name is alike
+    /// ([`Likeness::is_alike`](crate::user::Likeness::is_alike)). Exact, however many are made at once.
     async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError>;
+
+    /// Notes what the names of the next few users look like, from `after` on or, without it, from after the
+    /// last that has been noted in this order, and forgets the names of those who are no more.
+    ///
+    /// Users whom other programs make or rename become known by this. One transaction, which looks at
+    /// `limit` users at most.
+    async fn note_names(&self, after: Option<UserId>, limit: u32)
+    -> Result<NotedNames, StoreError>;
 
     /// Changes what a user may change of themselves. `None`: no such user.
     async fn update_profile(
@@ -249,13 +258,33 @@ pub struct SessionQuery {
 /// Why a user was not made.
 #[derive(Debug, Clone, Error)]
 pub enum CreateUserError {
-    /// Another user has the name.
+    /// Another user has the name, or one that is alike.
     #[error("username taken")]
     UsernameTaken,
+    /// It is not known yet whether somebody has a name that is alike: others have made more users than one
+    /// transaction can look at. [`Store::note_names`] goes on with that.
+    #[error("the names of other users have not been looked at yet")]
+    NamesUnknown,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// How far the names of the users are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotedNames {
+    /// After whom to go on. `None`: that was all of them.
+    pub next: Option<UserId>,
+    /// How many names were not known, or not as they are now.
+    pub noted: u32,
+}
+
+/// How many users that others have made the making of one looks at.
+pub const MOST_UNKNOWN_NAMES: u32 = 500;
+
+/// So many numbers below the highest that is known are looked at once more for users who appeared since: of
+/// two that are made at once, the one with the higher number may be there first.
+pub const NAMES_OVERLAP: i64 = 256;
 
 /// When something ended, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

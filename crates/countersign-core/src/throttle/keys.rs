@@ -110,7 +110,7 @@ pub(crate) fn is_too_long(typed: &str) -> bool {
 
 /// The network that an address stands for: itself with IPv4, in whichever form it came, and the /64 with
 /// IPv6.
-pub(crate) fn network(address: Option<IpAddr>) -> [u8; 16] {
+pub fn network(address: Option<IpAddr>) -> [u8; 16] {
     let bits = match address.map(|address| address.to_canonical()) {
         None => 0,
         Some(IpAddr::V4(address)) => address.to_ipv6_mapped().to_bits(),

@@ -170,7 +170,7 @@ impl Taken {
     }
 }
 
-fn between(earlier: Timestamp, later: Timestamp) -> Duration {
+pub(super) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
 }
 

@@ -11,12 +11,13 @@ pub(crate) mod device;
 pub(crate) mod keys;
 mod limit;
 pub(crate) mod local;
+pub(crate) mod refusals;
 
 use std::time::Duration;
 
 pub use self::attempt::{AttemptDecision, AttemptOutcome, Refund, Reservation, Wait, decide};
 pub use self::device::{DEVICE_LIFETIME, DeviceToken};
-pub use self::keys::ThrottleKey;
+pub use self::keys::{ThrottleKey, network};
 pub use self::limit::{Counter, Decision, Limit, Taken};
 
 /// How often what may be attempted.

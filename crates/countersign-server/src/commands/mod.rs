@@ -3,7 +3,9 @@
 mod audit;
 mod config;
 mod createsuperuser;
+mod demo;
 mod django;
+mod doctor;
 mod keys;
 mod migrate;
 mod moving;
@@ -24,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let chosen = cli.chosen();
     match cli.command {
         Command::Serve(_) => serve::run(&chosen),
+        Command::Demo(options) => demo::run(&chosen, &options),
         Command::Createsuperuser(options) => {
             let settings = settings_for_people(&chosen)?;
             block_on(createsuperuser::run(&settings, options))
@@ -56,6 +59,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             let settings = settings_for_people(&chosen)?;
             block_on(django::run(&settings, &command))
         }
+        Command::Doctor(options) => block_on(doctor::run(&chosen, options)),
         Command::Config(command) => config::run(&chosen, &command),
         Command::Openapi => {
             let description = countersign::openapi(&chosen.load()?.http);

@@ -18,6 +18,11 @@ const TRIES: usize = 5;
 
 /// Reads a password from standard input: all of it, without the line break at its end.
 pub(super) fn from_standard_input() -> Result<Password, Failure> {
+    password(text_from_standard_input()?)
+}
+
+/// The same, of a password that is not ours to judge.
+pub(super) fn text_from_standard_input() -> Result<String, Failure> {
     let mut text = String::new();
     let most = MAX_PASSWORD_BYTES as u64 + 3;
     io::stdin()
@@ -34,7 +39,7 @@ pub(super) fn from_standard_input() -> Result<Password, Failure> {
             text.pop();
         }
     }
-    password(text)
+    Ok(text)
 }
 
 /// The password of [`SUPERUSER_VARIABLE`], if it is set.
@@ -71,6 +76,11 @@ pub(super) async fn ask<T>(
         }
     }
     Err(Failure::Failed("no password was set".to_owned()))
+}
+
+/// Asks for a password that is there already.
+pub(super) fn ask_once(question: &str) -> Result<String, Failure> {
+    prompt(question)
 }
 
 fn is_about_the_password(refusal: &ValidationError) -> bool {

@@ -15,9 +15,11 @@ use crate::config::{Chosen, Problems, Settings};
 use crate::failure::Failure;
 use crate::listener::Listener;
 use crate::mail::Mailer;
+use crate::open_files;
 use crate::opening::{self, IfMissing};
 use crate::output;
 use crate::reload::Reload;
+use crate::room::{Room, RoomLimits};
 use crate::signals::{self, StopSignals};
 use crate::telemetry::{self, LevelHandle};
 use crate::tls::{Tls, TlsFiles};
@@ -42,6 +44,7 @@ pub(super) fn run(chosen: &Chosen) -> Result<(), Failure> {
 async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Result<(), Failure> {
     // First the sockets: whoever starts a second one by mistake changes nothing by it.
     let sockets = Sockets::open(&settings).await?;
+    let room = open_room(&settings)?;
     let tls = settings.server.tls.as_ref().map(open_tls).transpose()?;
     let mailer = Mailer::new(&settings)?;
     let auth = Arc::new(opening::open(&settings, IfMissing::Create).await?);
@@ -59,11 +62,18 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
         socket: sockets.public,
         router: app.router(),
         tls: tls.clone(),
+        room,
     };
     let operations = Listener {
         socket: sockets.operations,
         router: app.operations_router(),
         tls: None,
+        // Its own: whoever fills the other must not keep the operator from asking how it is.
+        room: Room::new(RoomLimits {
+            most: open_files::OPERATIONS,
+            most_per_address: open_files::OPERATIONS,
+            trusted_proxies: Vec::new(),
+        }),
     };
     let serving = async {
         tokio::join!(
@@ -100,6 +110,18 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
     }
     tracing::info!(event = "stopped");
     Ok(())
+}
+
+/// Room for the connections of clients, as many as the system lets us have open.
+fn open_room(settings: &Settings) -> Result<Arc<Room>, Failure> {
+    let server = &settings.server;
+    let open_files = open_files::raise_limit();
+    let most = open_files::for_connections(open_files, server, &settings.database)?;
+    Ok(Room::new(RoomLimits {
+        most,
+        most_per_address: server.max_connections_per_address,
+        trusted_proxies: server.trusted_proxies.clone(),
+    }))
 }
 
 /// Has the audit log say with which settings the service runs. It runs all the same while the database cannot

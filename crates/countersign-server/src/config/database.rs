@@ -74,6 +74,18 @@ impl DatabaseSettings {
         }
     }
 
+    /// How many files it may have open in this process, at most.
+    pub(crate) fn open_files(&self) -> usize {
+        match self {
+            // Those for transactions, and the few beside them.
+            Self::Postgres(options) => options.pool_size + 8,
+            // The file and its log on each connection: one reads on each core, one writes; and what is
+            // opened to see whether it still is the same file.
+            Self::Sqlite(_) => 16 + 2 * std::thread::available_parallelism().map_or(1, usize::from),
+            Self::Refused => 0,
+        }
+    }
+
     /// The database at a URL of the command line, waited for as long as this one.
     pub(crate) fn another(&self, url: &str) -> Result<Self, String> {
         if holds_password(url) {

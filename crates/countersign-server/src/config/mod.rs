@@ -203,6 +203,17 @@ impl DatabaseSettings {
 }
 
 impl Settings {
+    /// Reads and checks those of this file alone, whatever the environment says.
+    pub(crate) fn load_file_alone(file: PathBuf) -> Result<Self, Problems> {
+        Self::load(&Inputs {
+            now: SystemClock.now(),
+            file: Some(file),
+            environment: Vec::new(),
+            command_line: Vec::new(),
+            moves_users: false,
+        })
+    }
+
     /// Reads and checks the settings.
     pub(crate) fn load(inputs: &Inputs) -> Result<Self, Problems> {
         let mut problems = Problems::default();
@@ -248,7 +259,9 @@ impl Settings {
             max_sessions_per_user: sessions.max_per_user,
             keep_ended_sessions: sessions.keep_ended,
             keep_audit: raw.audit.check(problems),
-            passwords: raw.password.check_policy(problems),
+            passwords: raw
+                .password
+                .check_policy(&server.public_url.to_string(), problems),
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
             legacy_tokens,
@@ -264,6 +277,7 @@ impl Settings {
             tls_ends_here: server.tls.is_some(),
             revocations_token: raw.revocations.check(problems),
             legacy: legacy_transport,
+            ..HttpSettings::new(server.public_url.clone())
         };
         let log = raw.log.check(problems);
         let report = Report::new(raw, layers, &auth, &http, &server, &database);

@@ -1,13 +1,17 @@
 //! `[password]`: which new passwords are accepted and what a hash costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
-use countersign_core::password::{Argon2Cost, Encoding, HashingSettings, PasswordPolicy, WriteAs};
+use countersign_core::password::{
+    Argon2Cost, BreachedPasswords, Encoding, HashingSettings, PasswordPolicy, WriteAs,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problems::Problems;
+use crate::breached::BreachedFile;
 
 /// Which new passwords are accepted and what a hash costs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +22,15 @@ pub(crate) struct PasswordSection {
     /// The fewest characters for staff and superusers, from `password.min_length` to 64.
     /// Default: 15.
     min_length_staff: u64,
+    /// How hard a new password must be to guess, from 0 to 4 as zxcvbn counts: with 2 it takes more than
+    /// a million guesses; 0 asks for nothing. Which characters it has does not count. Default: 2.
+    min_strength: u8,
+    /// Words that passwords here must not rely on, such as the names of the company and its products,
+    /// beside the user's own data and the names in `server.public_url` and `tokens.issuer`. Default: none.
+    context_words: Vec<String>,
+    /// A file of passwords that are known from breaches, none of which is accepted: their SHA-1 in hex,
+    /// one a line, ordered by hash. Default: none.
+    breached_file: Option<PathBuf>,
     /// How new passwords are encoded: `argon2`, or `pbkdf2_sha256` where a Django shares the users and
     /// has no argon2 installed. With `argon2` all stored passwords are brought to it at the next login;
     /// with `pbkdf2_sha256` only weaker ones are. Default: `argon2`.
@@ -63,6 +76,9 @@ impl Default for PasswordSection {
         Self {
             min_length: policy.min_length as u64,
             min_length_staff: policy.min_length_staff as u64,
+            min_strength: policy.min_strength,
+            context_words: policy.context_words,
+            breached_file: None,
             write_as: Encoding::Argon2.name().to_owned(),
             pbkdf2_iterations: WriteAs::DJANGOS_ITERATIONS,
             argon2: Argon2Section::default(),
@@ -85,12 +101,18 @@ impl Default for Argon2Section {
 
 /// NIST SP 800-63B's least, and the length that every verifier must permit.
 const LENGTHS: std::ops::RangeInclusive<u64> = 8..=64;
+/// zxcvbn's highest score.
+const STRONGEST: u8 = 4;
+/// A user's own words have room beside so many.
+const MOST_WORDS: usize = 32;
+const LEAST_WORD: usize = 3;
+const LONGEST_WORD: usize = 100;
 const LEAST_MEMORY_KIB: u32 = 7 * 1024;
 const MOST_THREADS: u64 = 256;
 const MOST_WAITING: u64 = 100_000;
 
 impl PasswordSection {
-    pub(crate) fn check_policy(&self, problems: &mut Problems) -> PasswordPolicy {
+    pub(crate) fn check_policy(&self, public_url: &str, problems: &mut Problems) -> PasswordPolicy {
         if !LENGTHS.contains(&self.min_length) {
             problems.add(
                 "password.min_length",
@@ -101,10 +123,37 @@ impl PasswordSection {
             let message = "write a number of characters from password.min_length to 64";
             problems.add("password.min_length_staff", message);
         }
+        if self.min_strength > STRONGEST {
+            problems.add("password.min_strength", "write a number from 0 to 4");
+        }
+        self.check_context_words(problems);
         let length = |length: u64| usize::try_from(length).unwrap_or(usize::MAX);
-        PasswordPolicy {
+        let mut policy = PasswordPolicy {
             min_length: length(self.min_length),
             min_length_staff: length(self.min_length_staff),
+            min_strength: self.min_strength,
+            context_words: self.context_words.clone(),
+            breached: self.open_breached(problems),
+        };
+        policy.add_words_of_url(public_url);
+        policy
+    }
+
+    fn check_context_words(&self, problems: &mut Problems) {
+        let is_word = |word: &String| (LEAST_WORD..=LONGEST_WORD).contains(&word.chars().count());
+        if self.context_words.len() > MOST_WORDS || !self.context_words.iter().all(is_word) {
+            let message = "write at most 32 words, each of 3 to 100 characters";
+            problems.add("password.context_words", message);
+        }
+    }
+
+    fn open_breached(&self, problems: &mut Problems) -> Option<Arc<dyn BreachedPasswords>> {
+        match BreachedFile::open(self.breached_file.as_deref()?) {
+            Ok(file) => Some(Arc::new(file)),
+            Err(why) => {
+                problems.add("password.breached_file", why);
+                None
+            }
         }
     }
 

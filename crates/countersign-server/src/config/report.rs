@@ -79,6 +79,11 @@ impl Report {
             .any(|entry| entry.path == path && entry.source != Source::Default)
     }
 
+    /// Whether someone set anything.
+    pub(crate) fn is_any_set(&self) -> bool {
+        self.0.iter().any(|entry| entry.source != Source::Default)
+    }
+
     /// The names of those that someone set, rather than leaving them at their defaults.
     pub(crate) fn names_set(&self) -> Vec<&str> {
         let set = self

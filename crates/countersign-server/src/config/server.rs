@@ -29,6 +29,13 @@ pub(crate) struct ServerSection {
     /// Addresses or networks of the proxies in front, like `10.0.0.0/8`. Only their
     /// `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: none.
     trusted_proxies: Vec<String>,
+    /// How many connections there may be at a time, from 16 on. When there are as many, those that ask for
+    /// nothing are closed first, and only if all are busy is a new one closed at once. Default: as many as
+    /// the limit of open files leaves room for, and 8192 at most.
+    max_connections: Option<u32>,
+    /// How many of them may come from one address, or with IPv6 from one network (/64); trusted proxies
+    /// may have any number. Default: 256.
+    max_connections_per_address: u32,
     tls: TlsSection,
 }
 
@@ -49,6 +56,8 @@ impl Default for ServerSection {
             public_url: None,
             operations_listen: "127.0.0.1:8001".to_owned(),
             trusted_proxies: Vec::new(),
+            max_connections: None,
+            max_connections_per_address: 256,
             tls: TlsSection::default(),
         }
     }
@@ -61,6 +70,9 @@ pub(crate) struct ServerSettings {
     pub(crate) public_url: Origin,
     pub(crate) operations_listen: SocketAddr,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// `None`: as many as the limit of open files leaves room for.
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_connections_per_address: usize,
     pub(crate) tls: Option<TlsFiles>,
     /// Plain http between this machine and itself.
     pub(crate) development: bool,
@@ -81,6 +93,16 @@ impl ServerSection {
             problems.add("server.operations_listen", message);
         }
         let trusted_proxies = self.check_proxies(problems);
+        let max_connections = self.max_connections.map(|most| {
+            let key = "server.max_connections";
+            check_most(key, most, LEAST_CONNECTIONS, problems)
+        });
+        let max_connections_per_address = check_most(
+            "server.max_connections_per_address",
+            self.max_connections_per_address,
+            1,
+            problems,
+        );
         let tls = self.tls.check(problems);
         let public_url = self.check_public_url(listen, listen_is_good, problems);
         let development = public_url
@@ -98,6 +120,8 @@ impl ServerSection {
             public_url: public_url.unwrap_or_else(|| plain_origin(listen)),
             operations_listen,
             trusted_proxies,
+            max_connections,
+            max_connections_per_address,
             tls,
             development,
         }
@@ -140,6 +164,19 @@ impl ServerSection {
         }
         proxies
     }
+}
+
+/// With fewer connections a page and its favicon wait for each other.
+const LEAST_CONNECTIONS: u32 = 16;
+/// The most files that Linux lets a process have open unless it is told otherwise.
+const MOST_CONNECTIONS: u32 = 1_048_576;
+
+fn check_most(key: &str, most: u32, least: u32, problems: &mut Problems) -> usize {
+    if !(least..=MOST_CONNECTIONS).contains(&most) {
+        let message = format!("{most} is not between {least} and {MOST_CONNECTIONS}");
+        problems.add(key, message);
+    }
+    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 impl TlsSection {

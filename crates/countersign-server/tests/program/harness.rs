@@ -206,6 +206,13 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(command: &mut Command, operations_port: u16) -> Self {
+        Self::start_until(command, |_| {
+            try_get(operations_port, "/readyz").is_some_and(|reply| reply.status == 200)
+        })
+    }
+
+    /// Starts the program and waits until it is so far.
+    pub(crate) fn start_until(command: &mut Command, is_ready: impl Fn(&Self) -> bool) -> Self {
         let mut child = command.spawn().unwrap();
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let readers = vec![
@@ -219,7 +226,7 @@ impl Service {
             stderr,
         };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while try_get(operations_port, "/readyz").is_none_or(|reply| reply.status != 200) {
+        while !is_ready(&service) {
             let ended = service.child.try_wait().unwrap();
             assert!(ended.is_none(), "it ended: {}", service.stderr());
             assert!(

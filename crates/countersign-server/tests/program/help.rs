@@ -8,6 +8,7 @@ fn help_texts() {
     for words in [
         &[][..],
         &["serve"],
+        &["demo"],
         &["createsuperuser"],
         &["user"],
         &["user", "add"],
@@ -27,6 +28,7 @@ fn help_texts() {
         &["django"],
         &["django", "check"],
         &["django", "adopt"],
+        &["doctor"],
         &["config"],
         &["config", "show"],
         &["config", "schema"],
@@ -60,6 +62,9 @@ fn wrong_use_is_status_2() {
         &["session", "end"],
         &["session", "end", "--user", "ana", "--everybody"],
         &["keys", "revoke"],
+        &["demo", "--write", "app", "--page-port", "3000"],
+        &["doctor", "--page", "app.example.com"],
+        &["doctor", "--password-stdin"],
     ] {
         let said = place.run(words);
         assert_eq!(said.status, Some(2), "{words:?}: {said:?}");

@@ -1,10 +1,15 @@
 //! The log holds no secret at any level (attacks L01 and L02), and nobody writes lines into it.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{JSON, PASSWORD, Place, Reply, connect, login, login_body, read_reply, send};
+use crate::harness::{
+    JSON, Line, PASSWORD, Place, Reply, connect, eventually, login, login_body, read_reply, send,
+    try_get,
+};
 
 /// Everything that a session is made of.
 fn secrets_of(reply: &Reply) -> Vec<String> {
@@ -165,4 +170,77 @@ fn hangup_changes_the_level() {
     service.await_log("reload_refused");
     let (status, log) = service.stop();
     assert!(status.success() && log.contains("stopped"), "{log}");
+}
+
+/// A service whose log nobody reads, yet.
+struct Unread(Child);
+
+impl Unread {
+    /// With so many requests behind it that each left a line in the log.
+    fn after_refusals(place: &Place, number: usize) -> Self {
+        place.settings("log.format = \"json\"\nthrottle.refused_tokens = \"100000 then 1ms\"");
+        let child = place.command(&["serve"]).spawn().unwrap();
+        let service = Self(child);
+        eventually("it is ready", || {
+            try_get(place.operations_port, "/readyz").is_some_and(|reply| reply.status == 200)
+        });
+        let mut line = Line::connect(place.port).unwrap();
+        for _ in 0..number {
+            let bearer = "Authorization: Bearer a.b.c\r\n";
+            let reply = line.ask("GET /users/user", bearer, "").unwrap();
+            assert_eq!(reply.status, 401, "{reply:?}");
+        }
+        assert_eq!(try_get(place.port, "/docs").unwrap().status, 200);
+        service
+    }
+
+    fn terminate(&self) {
+        let process = self.0.id().to_string();
+        let kill = std::process::Command::new("kill").arg(process).status();
+        assert!(kill.unwrap().success());
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+const REFUSALS: usize = 16_000;
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted() {
+    let place = Place::new();
+    let mut service = Unread::after_refusals(&place, REFUSALS);
+    let mut stderr = service.0.stderr.take().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).map(|_| log).unwrap()
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    service.terminate();
+    assert!(service.0.wait().unwrap().success());
+    let log = reading.join().unwrap();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    let lost: u64 = lines.iter().filter_map(|line| line["lines"].as_u64()).sum();
+    let lost = usize::try_from(lost).unwrap();
+    assert!(lost > 0 && count("log_lines_lost") > 0, "nothing was lost");
+    assert_eq!(count("access_token_refused") + lost, REFUSALS);
+    assert_eq!(lines.last().unwrap()["event"], "stopped");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_it_from_stopping() {
+    let place = Place::new();
+    let mut service = Unread::after_refusals(&place, REFUSALS);
+    let began = Instant::now();
+    service.terminate();
+    assert!(service.0.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(10));
 }

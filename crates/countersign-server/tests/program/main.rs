@@ -6,8 +6,11 @@
 )]
 
 mod chance;
+mod connections;
 mod crash;
+mod demo;
 mod django;
+mod doctor;
 mod first_start;
 mod harness;
 mod help;

@@ -67,3 +67,54 @@ fn wrong_passwords_are_counted_by_all_processes_on_one_file_together() {
         .unwrap();
     assert_eq!(rows, 3);
 }
+
+/// What the process holds of the machine's memory in KiB: now, or at most until now.
+fn memory(service: &Service, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.unwrap().trim_start_matches(':').trim();
+    number.trim_end_matches(" kB").parse().unwrap()
+}
+
+// Attack P05: each from an address of its own, and at an account of its own, so that no counter is full.
+#[test]
+fn of_five_hundred_sign_ins_at_once_few_are_hashed_at_a_time_and_few_wait() {
+    const AT_ONCE: usize = 500;
+    const THREADS: u64 = 2;
+    const HASH_KIB: u64 = 19_456;
+    let place = Place::new();
+    place.settings(&format!(
+        "server.trusted_proxies = [\"127.0.0.1\"]\npassword.hashing_threads = {THREADS}\n\
+         password.hashing_queue = 32"
+    ));
+    let service = place.serve();
+    let before = memory(&service, "VmRSS");
+    let mut lines: Vec<_> = (0..AT_ONCE)
+        .map(|_| Line::connect(place.port).unwrap())
+        .collect();
+    for (number, line) in lines.iter_mut().enumerate() {
+        let from = format!("{JSON}X-Forwarded-For: 2001:db8:0:{number:x}::1\r\n");
+        let body = login_body(&format!("nobody-{number}"), "not the password");
+        line.say("POST /users/login", &from, &body).unwrap();
+    }
+    // What needs no hash is answered meanwhile, and before them.
+    let mut other = Line::connect(place.port).unwrap();
+    let keys = other.ask("GET /.well-known/jwks.json", "", "").unwrap();
+    assert_eq!(keys.status, 200);
+    let mut statuses = Vec::new();
+    for line in &mut lines {
+        let reply = line.hear().unwrap();
+        if reply.status == 503 {
+            reply.refused(503, "overloaded");
+            assert!(reply.header("retry-after").is_some());
+        }
+        statuses.push(reply.status);
+    }
+    let count = |status| statuses.iter().filter(|other| **other == status).count();
+    assert_eq!(count(401) + count(503), AT_ONCE, "{statuses:?}");
+    assert!(count(503) > 0 && count(401) >= 32, "{statuses:?}");
+    let grown = memory(&service, "VmHWM") - before;
+    // Beside the hashes, five hundred connections and what answers them.
+    let most = THREADS * HASH_KIB + 32 * 1024;
+    assert!(grown <= most, "{grown} KiB, of {most}");
+}

@@ -133,10 +133,12 @@ pub(crate) const TABLES: [Table; 6] = [
 ];
 
 /// Tables of ours that stay: the change feed tells of one database what only its processes ask, attempts
-/// are counted anew, and of `countersign_meta` the day it was made moves, by a statement of its own.
-pub(crate) const STAYING: [&str; 3] = [
+/// are counted anew, what names look like is noted anew from the users, and of `countersign_meta` the day it
+/// was made moves, by a statement of its own.
+pub(crate) const STAYING: [&str; 4] = [
     "countersign_change",
     "countersign_meta",
+    "countersign_name",
     "countersign_throttle",
 ];
 

@@ -21,6 +21,7 @@ use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
 use super::mail;
+use super::names;
 use super::rows;
 use super::sessions;
 use super::statements::Statements;
@@ -270,6 +271,7 @@ pub(super) async fn delete(
     }
     forget_in_django(link, &sql.users, id).await?;
     link.query(&sql.delete, &[(&id.0, Type::INT8)]).await?;
+    names::forget(link, id).await?;
     let end = ending.because(EndReason::UserDeleted);
     let Done {
         outcome,

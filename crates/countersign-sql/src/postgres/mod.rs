@@ -19,6 +19,7 @@ mod keys;
 mod link;
 mod mail;
 mod moving;
+mod names;
 mod origins;
 mod readers;
 mod rows;
@@ -45,7 +46,7 @@ use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    AccountChange, AccountChanged, CreateUserError, EndedAt, NotedNames, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
@@ -342,13 +343,23 @@ impl Store for PostgresStore {
     }
 
     async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
-        let created = self
-            .writer
+        self.writer
             .write((user.clone(), trail.clone()), |link, sql, (user, trail)| {
                 Box::pin(users::create(link, sql, user, trail))
             })
-            .await?;
-        created.ok_or(CreateUserError::UsernameTaken)
+            .await?
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.writer
+            .write((after, limit), |link, sql, (after, limit)| {
+                Box::pin(names::note(link, sql, *after, *limit))
+            })
+            .await
     }
 
     async fn update_profile(

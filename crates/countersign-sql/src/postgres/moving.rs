@@ -151,9 +151,10 @@ impl Target {
         Ok(())
     }
 
-    /// Carries over when the database was made.
+    /// Carries over when the database was made, and has the names of all users noted anew.
     pub(crate) async fn set_created_at(&self, milliseconds: i64) -> Result<(), Failure> {
-        let sql = "UPDATE countersign_meta SET created_at = $1 RETURNING 1";
+        self.link.run("DELETE FROM countersign_name").await?;
+        let sql = "UPDATE countersign_meta SET created_at = $1, names_noted_to = 0 RETURNING 1";
         self.link
             .query_once(sql, &[(&milliseconds, Type::INT8)])
             .await?;

@@ -1,5 +1,6 @@
 //! The statements that reach into the users table, for the table as it is.
 
+use countersign_core::store::NAMES_OVERLAP;
 use tokio_postgres::types::Type;
 
 use super::audit::{left, left_of_ends};
@@ -20,6 +21,10 @@ pub(super) struct Statements {
     pub(super) sample_passwords: String,
     pub(super) any: String,
     pub(super) create: String,
+    pub(super) unknown_names: String,
+    pub(super) names: String,
+    pub(super) forget_outdated_names: String,
+    pub(super) forget_names: String,
     pub(super) update_profile: String,
     pub(super) lock: String,
     pub(super) open_session: String,
@@ -75,6 +80,39 @@ impl Statements {
                 &users,
                 &create(&users),
                 left!("$8", "SELECT changed.id FROM changed"),
+            ),
+            unknown_names: format!(
+                "SELECT auth_user.{id}::bigint, auth_user.{username}::text
+                 FROM {table} AS auth_user
+                 WHERE auth_user.{id} >
+                         (SELECT names_noted_to FROM countersign_meta) - {NAMES_OVERLAP}
+                     AND NOT EXISTS (
+                         SELECT 1 FROM countersign_name WHERE user_id = auth_user.{id})
+                 ORDER BY auth_user.{id} LIMIT $1"
+            ),
+            names: format!(
+                "SELECT auth_user.{id}::bigint, auth_user.{username}::text,
+                     known.username IS NOT DISTINCT FROM auth_user.{username}::text
+                 FROM {table} AS auth_user
+                 LEFT JOIN countersign_name AS known ON known.user_id = auth_user.{id}
+                 WHERE auth_user.{id} > $1 ORDER BY auth_user.{id} LIMIT $2"
+            ),
+            forget_outdated_names: format!(
+                "WITH outdated AS (
+                     DELETE FROM countersign_name
+                     WHERE (small IN ($1, $2) OR capital IN ($1, $2)) AND NOT EXISTS (
+                         SELECT 1 FROM {table} AS auth_user
+                         WHERE auth_user.{id} = user_id
+                             AND auth_user.{username}::text = countersign_name.username)
+                     RETURNING user_id)
+                 SELECT auth_user.{id}::bigint, auth_user.{username}::text
+                 FROM {table} AS auth_user JOIN outdated ON auth_user.{id} = outdated.user_id"
+            ),
+            forget_names: format!(
+                "DELETE FROM countersign_name
+                 WHERE user_id > $1 AND user_id <= coalesce($2, 9223372036854775807)
+                     AND NOT EXISTS (
+                         SELECT 1 FROM {table} AS auth_user WHERE auth_user.{id} = user_id)"
             ),
             update_profile: changing_user(
                 &users,

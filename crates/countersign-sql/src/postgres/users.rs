@@ -3,7 +3,7 @@
 use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
-use countersign_core::store::{Change, UserQuery};
+use countersign_core::store::{Change, CreateUserError, UserQuery};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -12,6 +12,7 @@ use super::audit::write_trail;
 use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
+use super::names::{self, Standing};
 use super::readers::Readers;
 use super::rows;
 use super::statements::Statements;
@@ -88,16 +89,27 @@ pub(super) async fn any(readers: &Readers, sql: &Statements) -> Result<bool, Sto
     Ok(!readers.query(&sql.any, &[]).await?.is_empty())
 }
 
-/// `None`: another user has the name.
+/// Makes a user whose name is like nobody's.
 pub(super) async fn create(
     link: &Link,
     sql: &Statements,
     new: &NewUser,
     trail: &Trail,
-) -> Result<Done<Option<User>>, Failure> {
+) -> Result<Done<Result<User, CreateUserError>>, Failure> {
     sql.users
         .refuse_roles(new.is_staff, new.is_superuser)
         .map_err(Failure::unavailable)?;
+    link.begin_with(names::LOCK, &[]).await?;
+    let refusal = match names::standing(link, sql, &new.username.likeness()).await? {
+        Standing::Free => None,
+        Standing::Taken => Some(CreateUserError::UsernameTaken),
+        Standing::Unknown => Some(CreateUserError::NamesUnknown),
+    };
+    if let Some(refusal) = refusal {
+        // What it has noted on the way holds.
+        link.commit().await?;
+        return Ok(Done::quietly(Err(refusal)));
+    }
     let created = link
         .query(
             &sql.create,
@@ -113,7 +125,17 @@ pub(super) async fn create(
             ],
         )
         .await?;
-    changed(created.first())
+    let Done { outcome, changes } = changed(created.first())?;
+    let Some(user) = outcome else {
+        link.commit().await?;
+        return Ok(Done::quietly(Err(CreateUserError::UsernameTaken)));
+    };
+    names::keep_new(link, user.id, &user.username).await?;
+    link.commit().await?;
+    Ok(Done {
+        outcome: Ok(user),
+        changes,
+    })
 }
 
 pub(super) async fn update_profile(

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{audit, datetime, mail, rows, sessions, users};
+use super::{audit, datetime, mail, names, rows, sessions, users};
 use crate::words;
 
 /// Opens a session, if the account still is as it was when the password was checked.
@@ -147,6 +147,7 @@ pub(super) fn delete(
     if statement.execute([id.0])? == 0 {
         return Ok(None);
     }
+    names::forget(transition.connection, id)?;
     let end = ending.because(EndReason::UserDeleted);
     audit::record(transition.connection, &trail.entries)?;
     let ended = sessions::end_all(transition, id, None, end, trail)?;

@@ -17,6 +17,7 @@ mod keys;
 mod mail;
 mod moved;
 mod moving;
+mod names;
 mod readers;
 mod rows;
 mod schema;
@@ -40,7 +41,7 @@ use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChanged, CreateUserError, EndedAt, OpenOutcome, OpenSession,
+    AccountChange, AccountChanged, CreateUserError, EndedAt, NotedNames, OpenOutcome, OpenSession,
     PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
     SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
@@ -307,10 +308,17 @@ impl Store for SqliteStore {
 
     async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         let (user, trail) = (user.clone(), trail.clone());
-        let created = self
-            .write(move |transition, sql| users::create(transition, sql, &user, &trail))
-            .await?;
-        created.ok_or(CreateUserError::UsernameTaken)
+        self.write(move |transition, sql| users::create(transition, sql, &user, &trail))
+            .await?
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.write(move |transition, sql| names::note(transition.connection, sql, after, limit))
+            .await
     }
 
     async fn update_profile(

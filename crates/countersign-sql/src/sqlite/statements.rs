@@ -1,5 +1,6 @@
 //! The statements that reach into the users table, for the table as it is.
 
+use countersign_core::store::NAMES_OVERLAP;
 use rusqlite::Connection;
 
 use super::failure::Failure;
@@ -18,6 +19,11 @@ pub(super) struct Statements {
     pub(super) sample_passwords: String,
     pub(super) any: String,
     pub(super) create: String,
+    pub(super) unknown_names: String,
+    pub(super) names: String,
+    pub(super) name_of: String,
+    pub(super) forget_outdated_names: String,
+    pub(super) forget_names: String,
     pub(super) update_profile: String,
     pub(super) write_password: String,
     pub(super) write_active: String,
@@ -76,6 +82,37 @@ impl Statements {
             ),
             any: format!("SELECT EXISTS (SELECT 1 FROM {table})"),
             create: create(&users, &user),
+            unknown_names: format!(
+                "SELECT auth_user.{id}, CAST(auth_user.{username} AS TEXT)
+                 FROM {table} AS auth_user
+                 WHERE auth_user.{id} >
+                         (SELECT names_noted_to FROM countersign_meta) - {NAMES_OVERLAP}
+                     AND NOT EXISTS (
+                         SELECT 1 FROM countersign_name WHERE user_id = auth_user.{id})
+                 ORDER BY auth_user.{id} LIMIT ?1"
+            ),
+            names: format!(
+                "SELECT auth_user.{id}, CAST(auth_user.{username} AS TEXT),
+                     known.username IS auth_user.{username}
+                 FROM {table} AS auth_user
+                 LEFT JOIN countersign_name AS known ON known.user_id = auth_user.{id}
+                 WHERE auth_user.{id} > ?1 ORDER BY auth_user.{id} LIMIT ?2"
+            ),
+            name_of: format!("SELECT {id}, CAST({username} AS TEXT) FROM {table} WHERE {id} = ?1"),
+            forget_outdated_names: format!(
+                "DELETE FROM countersign_name
+                 WHERE (small IN (?1, ?2) OR capital IN (?1, ?2)) AND NOT EXISTS (
+                     SELECT 1 FROM {table} AS auth_user
+                     WHERE auth_user.{id} = user_id
+                         AND auth_user.{username} = countersign_name.username)
+                 RETURNING user_id"
+            ),
+            forget_names: format!(
+                "DELETE FROM countersign_name
+                 WHERE user_id > ?1 AND user_id <= coalesce(?2, 9223372036854775807)
+                     AND NOT EXISTS (
+                         SELECT 1 FROM {table} AS auth_user WHERE auth_user.{id} = user_id)"
+            ),
             update_profile: format!("UPDATE {table} SET {names} WHERE {id} = ?3 RETURNING {user}"),
             write_password: format!("UPDATE {table} SET {password} = ?2 WHERE {id} = ?1"),
             write_active: format!("UPDATE {table} SET {is_active} = ?2 WHERE {id} = ?1"),

@@ -2,13 +2,14 @@
 
 use countersign_core::audit::{AuditEntry, Trail};
 use countersign_core::password::EncodedPassword;
-use countersign_core::store::{Change, UserQuery};
+use countersign_core::store::{Change, CreateUserError, UserQuery};
 use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
 use rusqlite::{Connection, params};
 
 use super::audit;
 use super::datetime;
 use super::failure::Failure;
+use super::names::{self, Standing};
 use super::rows;
 use super::statements::Statements;
 use super::writer::Transition;
@@ -71,16 +72,21 @@ pub(super) fn any(connection: &Connection, sql: &Statements) -> Result<bool, Fai
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// `None`: another user has the name.
+/// Makes a user whose name is like nobody's.
 pub(super) fn create(
     transition: &mut Transition<'_>,
     sql: &Statements,
     new: &NewUser,
     trail: &Trail,
-) -> Result<Option<User>, Failure> {
+) -> Result<Result<User, CreateUserError>, Failure> {
     sql.users
         .refuse_roles(new.is_staff, new.is_superuser)
         .map_err(Failure::unavailable)?;
+    match names::standing(transition.connection, sql, &new.username.likeness())? {
+        Standing::Free => {}
+        Standing::Taken => return Ok(Err(CreateUserError::UsernameTaken)),
+        Standing::Unknown => return Ok(Err(CreateUserError::NamesUnknown)),
+    }
     let mut statement = transition.connection.prepare_cached(&sql.create)?;
     let created = statement.query(params![
         new.is_superuser,
@@ -90,19 +96,21 @@ pub(super) fn create(
         new.username.as_str(),
         new.password.as_str(),
     ])?;
-    let created = rows::one(created, |row| rows::user(row, 0))?;
-    if let Some(user) = &created {
-        let entries: Vec<_> = trail
-            .entries
-            .iter()
-            .map(|entry| AuditEntry {
-                user: entry.user.or(Some(user.id)),
-                ..entry.clone()
-            })
-            .collect();
-        audit::record(transition.connection, &entries)?;
-    }
-    changed(transition, created)
+    let created = changed(transition, rows::one(created, |row| rows::user(row, 0))?)?;
+    let Some(user) = created else {
+        return Ok(Err(CreateUserError::UsernameTaken));
+    };
+    let entries: Vec<_> = trail
+        .entries
+        .iter()
+        .map(|entry| AuditEntry {
+            user: entry.user.or(Some(user.id)),
+            ..entry.clone()
+        })
+        .collect();
+    audit::record(transition.connection, &entries)?;
+    names::keep_new(transition.connection, user.id, &user.username)?;
+    Ok(Ok(user))
 }
 
 pub(super) fn update_profile(

@@ -6,6 +6,7 @@
 mod contract;
 mod harness;
 mod moving;
+mod names;
 mod nodes;
 mod pooler;
 mod privacy;

@@ -7,6 +7,7 @@ use crate::harness::{PASSWORD, Setup, service_with_ana};
 use crate::troubled_store::{INNERMOST, Trouble, TroubledStore};
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -153,6 +154,48 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 
 fn never_arriving() -> Body {
     Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>())
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_fill_no_more_than_their_memory_and_keep_no_sign_in_out() {
+    let mut setup = Setup::development();
+    setup.http.body_memory = 200 * 1024;
+    let service = setup.start().await;
+    service.make_user("ana").await;
+    let mut visitor = service.visitor();
+    let caller = service.visitor();
+    let endless = |bytes: usize| {
+        let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes]));
+        let pieces = futures_util::stream::iter([piece]).chain(futures_util::stream::pending());
+        let call = caller.post("/users/login");
+        let call = call.streamed("application/json", Body::from_stream(pieces));
+        Box::pin(call.send())
+    };
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut large = endless(60_000);
+        assert!((&mut large).now_or_never().is_none());
+        waiting.push(large);
+    }
+    let refused = endless(60_000).await.refused(503, "overloaded");
+    assert_eq!(refused.header("connection"), "close");
+    assert_eq!(refused.header("retry-after"), "2");
+    // What takes little has a share of its own.
+    visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
+    for _ in 0..9 {
+        let mut small = endless(4_000);
+        assert!((&mut small).now_or_never().is_none());
+        waiting.push(small);
+    }
+    endless(4_000).await.refused(503, "overloaded");
+    // Without a body there is nothing to hold.
+    let csrf = caller.get("/users/csrf").send().await;
+    csrf.expect(StatusCode::OK);
+
+    waiting.clear();
+    visitor.login("ana", PASSWORD).await.expect(StatusCode::OK);
+    let mut large = endless(60_000);
+    assert!((&mut large).now_or_never().is_none());
 }
 
 #[tokio::test]

@@ -79,6 +79,8 @@ async fn what_the_policy_refuses_is_told_about_the_new_password() {
         ("short", "new_password:password_too_short"),
         ("Anamaria 2026", "new_password:password_too_similar"),
         ("aabbaabbaabb", "new_password:password_too_simple"),
+        ("Football1", "new_password:password_too_common"),
+        ("sommer2026", "new_password:password_too_weak"),
     ] {
         let answer = change(&ana, &change_to(new)).await;
         let answer = answer.refused(400, "validation_failed");
@@ -86,6 +88,43 @@ async fn what_the_policy_refuses_is_told_about_the_new_password() {
     }
     other.user().await.expect(StatusCode::OK);
     service.signed_in("anamaria").await;
+}
+
+#[tokio::test]
+async fn what_every_breach_begins_with_is_refused() {
+    let (_service, _, ana) = service_with_ana().await;
+    for common in [
+        "password1",
+        "PASSWORD1",
+        "qwertyuiop",
+        "iloveyou1",
+        "12345678910",
+    ] {
+        let answer = change(&ana, &change_to(common)).await;
+        let answer = answer.refused(400, "validation_failed");
+        let errors = answer.field_errors();
+        assert_eq!(errors, ["new_password:password_too_common"], "{common}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_opens_however_the_keyboard_writes_it_and_to_the_letter_otherwise() {
+    let (_service, mut visitor, ana) = service_with_ana().await;
+    let set = "  en stor bl\u{e5} b\u{e5}t \0 ";
+    let answer = change(&ana, &change_to(set)).await;
+    answer.expect(StatusCode::NO_CONTENT);
+    for typed in [set, "  en stor bla\u{30a} ba\u{30a}t \0 "] {
+        visitor.login("ana", typed).await.expect(StatusCode::OK);
+    }
+    for wrong in [
+        set.trim(),
+        &set.to_uppercase(),
+        set.split('\0').next().unwrap_or_default(),
+        &set.replace('\u{e5}', "a"),
+    ] {
+        let answer = visitor.login("ana", wrong).await;
+        answer.refused(401, "invalid_credentials");
+    }
 }
 
 #[tokio::test]
@@ -142,7 +181,8 @@ async fn every_wrong_field_is_named_at_once() {
         let answer = answer.refused(400, "validation_failed");
         assert_eq!(answer.field_errors(), errors);
     }
-    let longest = "Éàüö".repeat(512);
+    let longest = "blåbær med rømme og kake. Ja ".repeat(128);
+    assert_eq!(longest.len(), 4_096);
     let answer = change(&ana, &change_to(&longest)).await;
     answer.expect(StatusCode::NO_CONTENT);
 }

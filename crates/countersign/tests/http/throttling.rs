@@ -143,6 +143,44 @@ async fn of_two_hundred_wrong_passwords_at_once_five_are_hashed() {
 }
 
 #[tokio::test]
+async fn a_full_counter_is_asked_once_in_a_second() {
+    let store = Arc::new(TroubledStore::default());
+    let service = Setup::development().over(store.clone()).start().await;
+    service.make_user("ana").await;
+    let visitor = service.visitor();
+    looks_at(&visitor, "ana", 5).await;
+    // Nothing can be counted now, and nothing has to be.
+    store.have(Trouble::ReadOnly);
+    for _ in 0..3 {
+        let answer = wrong(&visitor, "ana").await.refused(429, "throttled");
+        assert_eq!(answer.header("retry-after"), "30");
+    }
+    let other = visitor.elsewhere(1);
+    let answer = wrong(&other, "ana").await;
+    answer.refused(503, "storage_unavailable");
+    service.later(1);
+    let answer = wrong(&visitor, "ana").await;
+    answer.refused(503, "storage_unavailable");
+    store.recover();
+    let answer = wrong(&visitor, "ana").await.refused(429, "throttled");
+    assert_eq!(answer.header("retry-after"), "29");
+}
+
+#[tokio::test]
+async fn who_was_told_to_wait_for_a_sign_in_that_has_succeeded_waits_no_longer() {
+    let mut setup = Setup::development();
+    setup.auth.throttle.login_account_from_address =
+        Limit::growing(1, Duration::from_secs(30), Duration::from_mins(15));
+    let service = setup.start().await;
+    service.make_user("ana").await;
+    let (mut one, mut other) = (service.visitor(), service.visitor());
+    let (first, second) = tokio::join!(one.login("ana", PASSWORD), other.login("ana", PASSWORD));
+    first.expect(StatusCode::OK);
+    second.refused(429, "throttled");
+    other.login("ana", PASSWORD).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
 async fn one_stranger_keeps_nobody_else_from_the_account() {
     let (service, visitor, _) = service_with_ana().await;
     let stranger = visitor.elsewhere(1);

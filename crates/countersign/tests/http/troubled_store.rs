@@ -11,9 +11,10 @@ use countersign::core::mail::{ClaimedMail, MailClaim, MailOutcome};
 use countersign::core::password::EncodedPassword;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
-    AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, OpenOutcome,
-    OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
-    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
+    AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, NotedNames,
+    OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
+    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
+    Watchers,
 };
 use countersign::core::throttle::{AttemptOutcome, Refund, Reservation};
 use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
@@ -196,6 +197,15 @@ impl Store for TroubledStore {
     async fn create_user(&self, user: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
         self.write().await?;
         self.inner.create_user(user, trail).await
+    }
+
+    async fn note_names(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<NotedNames, StoreError> {
+        self.write().await?;
+        self.inner.note_names(after, limit).await
     }
 
     async fn update_profile(
