@@ -6,7 +6,9 @@
 //! An event never holds a password, a token, a cookie or what someone typed as a username: people
 //! type their password there.
 
+mod counts;
 mod entry;
+mod tally;
 
 use std::net::IpAddr;
 
@@ -17,7 +19,10 @@ use crate::mail::MailId;
 use crate::session::{EndReason, EndedBy, SessionId};
 use crate::user::UserId;
 
+pub(crate) use self::counts::lose;
+pub use self::counts::{event_counts, lost_entries};
 pub use self::entry::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
+pub(crate) use self::tally::Tally;
 
 /// Who calls, as far as that can be seen: for sessions and events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,6 +75,8 @@ pub enum LoginRefusal {
     Inactive,
     /// The password was changed while it was being checked.
     ChangedMeanwhile,
+    /// Too many attempts by all of the user's names together: the password was not looked at.
+    TooManyAttempts,
 }
 
 impl LoginRefusal {
@@ -79,6 +86,7 @@ impl LoginRefusal {
             Self::WrongPassword => "wrong_password",
             Self::Inactive => "user_inactive",
             Self::ChangedMeanwhile => "changed_meanwhile",
+            Self::TooManyAttempts => "too_many_attempts",
         }
     }
 }
@@ -128,6 +136,20 @@ pub enum Event<'a> {
     ProfileChanged { user: UserId },
     /// A user's password was set.
     PasswordSet { user: UserId },
+    /// Somebody asked for a letter to reset a password. Whether anybody has the address is not known then.
+    PasswordResetAsked,
+    /// A user's password was reset through a letter.
+    PasswordReset { user: UserId },
+    /// A mailed token was refused.
+    MailedTokenRefused { reason: &'static str },
+    /// Somebody registered, and has yet to prove the address.
+    RegistrationAsked,
+    /// A user asked for another address, which is yet to be proven.
+    EmailChangeAsked { user: UserId },
+    /// A user proved the address of the account.
+    EmailVerified { user: UserId },
+    /// A user's address became another.
+    EmailChanged { user: UserId },
     /// A user's change of their own password was refused: the one in force was not the one typed.
     PasswordChangeRefused { user: UserId },
     /// A user was activated or deactivated.
@@ -140,6 +162,11 @@ pub enum Event<'a> {
     },
     /// A user was deleted.
     UserDeleted { user: UserId },
+    /// A request came from a page that may not ask.
+    OriginRefused,
+    /// The service started with these settings: the SHA-256 of those in force, and the names of those that
+    /// somebody has set.
+    SettingsInForce { digest: &'a str, set: &'a [&'a str] },
     /// Something was attempted too often, and was not looked at: which limit of the section `throttle` says
     /// so, and the user if there is one.
     Throttled {
@@ -160,6 +187,14 @@ pub enum Event<'a> {
         kind: &'static str,
         reason: &'a str,
     },
+    /// A mail was not sent: what it is about is over.
+    MailDropped { id: MailId, kind: &'static str },
+    /// A wish for letters led to so many.
+    MailAnswered {
+        id: MailId,
+        kind: &'static str,
+        letters: usize,
+    },
     /// A mail was not delivered, and will not be.
     MailGivenUp {
         id: MailId,
@@ -179,40 +214,68 @@ pub enum Kept {
     Nothing,
 }
 
+/// One line of the reference of events: variant, stable name, and what is kept of it.
+macro_rules! events {
+    ($($variant:ident $name:literal $kept:ident;)*) => {
+        impl Event<'_> {
+            /// Every event's name, and what is kept of it.
+            pub const NAMES: &'static [(&'static str, Kept)] = &[$(($name, Kept::$kept)),*];
+
+            /// The event's stable name.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name),* }
+            }
+
+            /// What is kept of it.
+            pub const fn kept(&self) -> Kept {
+                match self { $(Self::$variant { .. } => Kept::$kept),* }
+            }
+        }
+    };
+}
+
+events! {
+    LoginSucceeded "login_succeeded" Each;
+    LoginRefused "login_refused" Each;
+    PasswordUpgraded "password_upgraded" Each;
+    SessionTakenOver "session_taken_over" Each;
+    SessionRefreshed "session_refreshed" Nothing;
+    RefreshReplayed "refresh_replayed" Nothing;
+    RefreshReused "refresh_reused" Each;
+    RefreshRefused "refresh_refused" Gathered;
+    SessionEnded "session_ended" Each;
+    AccessTokenRefused "access_token_refused" Gathered;
+    CsrfRefused "csrf_refused" Gathered;
+    OriginRefused "origin_refused" Gathered;
+    Throttled "throttled" Gathered;
+    UserCreated "user_created" Each;
+    ProfileChanged "profile_changed" Each;
+    PasswordSet "password_set" Each;
+    PasswordChangeRefused "password_change_refused" Each;
+    PasswordResetAsked "password_reset_asked" Each;
+    PasswordReset "password_reset" Each;
+    MailedTokenRefused "mailed_token_refused" Gathered;
+    RegistrationAsked "registration_asked" Each;
+    EmailChangeAsked "email_change_asked" Each;
+    EmailVerified "email_verified" Each;
+    EmailChanged "email_changed" Each;
+    ActiveSet "active_set" Each;
+    RolesSet "roles_set" Each;
+    UserDeleted "user_deleted" Each;
+    SigningKeyMoved "signing_key_moved" Each;
+    SettingsInForce "settings_in_force" Each;
+    PowersLeftOut "powers_left_out" Nothing;
+    SessionsSwept "sessions_swept" Nothing;
+    MailDelivered "mail_delivered" Nothing;
+    MailPostponed "mail_postponed" Nothing;
+    MailDropped "mail_dropped" Nothing;
+    MailAnswered "mail_answered" Nothing;
+    MailGivenUp "mail_given_up" Nothing;
+}
+
 impl Event<'_> {
     /// The name of [`Event::SessionEnded`].
     pub const SESSION_ENDED: &'static str = "session_ended";
-
-    /// What is kept of it.
-    pub const fn kept(&self) -> Kept {
-        match self {
-            Self::LoginSucceeded { .. }
-            | Self::LoginRefused { .. }
-            | Self::PasswordUpgraded { .. }
-            | Self::SessionTakenOver { .. }
-            | Self::RefreshReused { .. }
-            | Self::SessionEnded { .. }
-            | Self::UserCreated { .. }
-            | Self::ProfileChanged { .. }
-            | Self::PasswordSet { .. }
-            | Self::PasswordChangeRefused { .. }
-            | Self::ActiveSet { .. }
-            | Self::RolesSet { .. }
-            | Self::UserDeleted { .. }
-            | Self::SigningKeyMoved { .. } => Kept::Each,
-            Self::RefreshRefused { .. }
-            | Self::AccessTokenRefused { .. }
-            | Self::CsrfRefused { .. }
-            | Self::Throttled { .. } => Kept::Gathered,
-            Self::SessionRefreshed { .. }
-            | Self::RefreshReplayed { .. }
-            | Self::PowersLeftOut { .. }
-            | Self::SessionsSwept { .. }
-            | Self::MailDelivered { .. }
-            | Self::MailPostponed { .. }
-            | Self::MailGivenUp { .. } => Kept::Nothing,
-        }
-    }
 
     /// Its entry, if one is kept of each.
     pub(crate) fn entry(
@@ -250,6 +313,10 @@ impl Event<'_> {
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
             | Self::PasswordChangeRefused { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::ActiveSet { user, .. }
             | Self::RolesSet { user, .. }
             | Self::UserDeleted { user }
@@ -258,11 +325,18 @@ impl Event<'_> {
             Self::RefreshRefused { .. }
             | Self::AccessTokenRefused { .. }
             | Self::CsrfRefused { .. }
+            | Self::OriginRefused
+            | Self::SettingsInForce { .. }
             | Self::SigningKeyMoved { .. }
             | Self::SessionsSwept { .. }
             | Self::MailDelivered { .. }
             | Self::MailPostponed { .. }
-            | Self::MailGivenUp { .. } => None,
+            | Self::MailDropped { .. }
+            | Self::MailAnswered { .. }
+            | Self::MailGivenUp { .. }
+            | Self::PasswordResetAsked
+            | Self::RegistrationAsked
+            | Self::MailedTokenRefused { .. } => None,
         }
     }
 
@@ -285,7 +359,9 @@ impl Event<'_> {
     fn details(&self) -> Map<String, Value> {
         let details = match *self {
             Self::LoginRefused { reason, .. } => json!({"reason": reason.code()}),
-            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => {
+            Self::RefreshRefused { reason, .. }
+            | Self::AccessTokenRefused { reason }
+            | Self::MailedTokenRefused { reason } => {
                 json!({"reason": reason})
             }
             Self::SessionEnded { reason, .. } => json!({"reason": reason.code()}),
@@ -297,6 +373,7 @@ impl Event<'_> {
             } => json!({"is_staff": is_staff, "is_superuser": is_superuser}),
             Self::Throttled { limit, .. } => json!({"limit": limit}),
             Self::SigningKeyMoved { kid, state } => json!({"kid": kid, "state": state}),
+            Self::SettingsInForce { digest, set } => json!({"digest": digest, "set": set}),
             _ => Value::Null,
         };
         match details {
@@ -305,41 +382,30 @@ impl Event<'_> {
         }
     }
 
-    /// The event's stable name.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::LoginSucceeded { .. } => "login_succeeded",
-            Self::LoginRefused { .. } => "login_refused",
-            Self::PasswordUpgraded { .. } => "password_upgraded",
-            Self::SessionTakenOver { .. } => "session_taken_over",
-            Self::SessionRefreshed { .. } => "session_refreshed",
-            Self::RefreshReplayed { .. } => "refresh_replayed",
-            Self::RefreshReused { .. } => "refresh_reused",
-            Self::RefreshRefused { .. } => "refresh_refused",
-            Self::SessionEnded { .. } => Self::SESSION_ENDED,
-            Self::AccessTokenRefused { .. } => "access_token_refused",
-            Self::CsrfRefused { .. } => "csrf_refused",
-            Self::UserCreated { .. } => "user_created",
-            Self::ProfileChanged { .. } => "profile_changed",
-            Self::PasswordSet { .. } => "password_set",
-            Self::ActiveSet { .. } => "active_set",
-            Self::RolesSet { .. } => "roles_set",
-            Self::UserDeleted { .. } => "user_deleted",
-            Self::PasswordChangeRefused { .. } => "password_change_refused",
-            Self::Throttled { .. } => "throttled",
-            Self::PowersLeftOut { .. } => "powers_left_out",
-            Self::SigningKeyMoved { .. } => "signing_key_moved",
-            Self::SessionsSwept { .. } => "sessions_swept",
-            Self::MailDelivered { .. } => "mail_delivered",
-            Self::MailPostponed { .. } => "mail_postponed",
-            Self::MailGivenUp { .. } => "mail_given_up",
+    /// What tells its kinds apart, for who counts them: a reason, a limit, a state, or nothing. Always one of
+    /// a few words of this program's own.
+    const fn kind(&self) -> &'static str {
+        match *self {
+            Self::LoginRefused { reason, .. } => reason.code(),
+            Self::SessionEnded { reason, .. } => reason.code(),
+            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => reason,
+            Self::Throttled { limit, .. } => limit,
+            Self::SigningKeyMoved { state, .. } => state,
+            Self::PowersLeftOut { claim, .. } => claim,
+            Self::MailDelivered { kind, .. }
+            | Self::MailPostponed { kind, .. }
+            | Self::MailDropped { kind, .. }
+            | Self::MailAnswered { kind, .. }
+            | Self::MailGivenUp { kind, .. } => kind,
+            _ => "",
         }
     }
 
-    /// Tells the event, as one line of the log.
+    /// Tells the event, as one line of the log, and counts it.
     pub fn tell(&self) {
         use tracing::{debug, info, warn};
         let event = self.name();
+        counts::add(event, self.kind(), 1);
         match *self {
             Self::LoginSucceeded { user, session } | Self::SessionTakenOver { user, session } => {
                 info!(event, %user, %session);
@@ -360,11 +426,17 @@ impl Event<'_> {
                 reason,
             } => info!(event, %user, %session, %reason),
             Self::AccessTokenRefused { reason } => info!(event, reason),
+            Self::OriginRefused => warn!(event),
+            Self::SettingsInForce { digest, set } => info!(event, digest, set = set.join(" ")),
             Self::CsrfRefused { session } => warn!(event, %session),
             Self::PasswordUpgraded { user }
             | Self::UserCreated { user }
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::UserDeleted { user } => info!(event, %user),
             Self::ActiveSet { user, active } => info!(event, %user, active),
             Self::RolesSet {
@@ -375,13 +447,69 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
+            Self::PasswordResetAsked | Self::RegistrationAsked => info!(event),
+            Self::MailedTokenRefused { reason } => info!(event, reason),
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
-            Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
+            Self::SessionsSwept { expired, removed } => {
+                let reason = EndReason::Expired.code();
+                counts::add(Self::SESSION_ENDED, reason, expired.into());
+                info!(event, expired, removed);
+            }
             Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
+            Self::MailDropped { id, kind } => info!(event, mail = %id, kind),
+            Self::MailAnswered { id, kind, letters } => info!(event, mail = %id, kind, letters),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names and the first words of the rows of a table.
+    fn rows(text: &str) -> Vec<(&str, &str)> {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| row.split_once("` | "))
+            .map(|(name, rest)| (name, rest.split(" |").next().unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn the_reference_has_every_event_that_is_kept_and_how() {
+        let kept = Event::NAMES.iter().filter_map(|(name, kept)| match kept {
+            Kept::Each => Some((*name, "each")),
+            Kept::Gathered => Some((*name, "gathered")),
+            Kept::Nothing => None,
+        });
+        let mut kept: Vec<_> = kept.collect();
+        let mut documented = rows(include_str!("../../../docs/audit.md"));
+        documented.retain(|(_, how)| ["each", "gathered"].contains(how));
+        kept.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, kept);
+    }
+
+    #[test]
+    fn the_operators_manual_has_every_event() {
+        let manual = include_str!("../../../docs/operations.md");
+        let (_, logs) = manual.split_once("\n## Logs\n").unwrap();
+        let logs = logs.split("\n## ").next().unwrap();
+        for (name, _) in Event::NAMES {
+            assert!(logs.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_end_is_the_events() {
+        let names: Vec<_> = Event::NAMES.iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&Event::SESSION_ENDED));
+        let mut once = names.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), names.len());
     }
 }

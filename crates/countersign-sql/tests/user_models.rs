@@ -155,6 +155,8 @@ async fn users_of_an_own_model_are_made_listed_and_deleted() {
     let options = site_with(&place, OWN_MODEL).users(own_model());
     let store = SqliteStore::open(&options).unwrap();
     let staff = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         is_staff: true,
         ..ana()
     };

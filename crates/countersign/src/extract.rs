@@ -8,6 +8,8 @@ use bytes::Bytes;
 use countersign_core::audit::Caller;
 use countersign_core::auth::CurrentUser;
 use countersign_core::error::AuthError;
+use countersign_core::password::Password;
+use countersign_core::user::Email;
 use countersign_core::validation::{FieldError, ValidationError};
 use countersign_token::json;
 use http::request::Parts;
@@ -160,6 +162,23 @@ impl Fields {
         }
     }
 
+    /// A password that must be there.
+    pub(crate) fn password(&mut self, field: &'static str) -> Option<Password> {
+        let text = self.text(field)?;
+        self.checked(Password::new(text).map_err(|refusal| refusal.about(field)))
+    }
+
+    /// An e-mail address that must be there.
+    pub(crate) fn email(&mut self, field: &'static str) -> Option<Email> {
+        let text = self.text(field)?;
+        let email = self.checked(Email::parse(&text).map_err(|refusal| refusal.about(field)))?;
+        if email.as_str().is_empty() {
+            self.refuse(field, "required", "Enter an e-mail address.");
+            return None;
+        }
+        Some(email)
+    }
+
     /// Notes what is wrong with a field.
     pub(crate) fn refuse(&mut self, field: &'static str, code: &'static str, detail: &'static str) {
         self.errors.push(FieldError::new(field, code, detail));
@@ -281,17 +300,15 @@ impl FromRequestParts<Arc<AppState>> for Authenticated {
     ) -> Result<Self, ApiError> {
         let settings = &state.settings;
         let token = bearer(settings, &parts.headers)?.ok_or(AuthError::CredentialsMissing)?;
-        let authenticated = state.auth.authenticate(token).await;
-        let current = authenticated.map_err(|refusal| {
-            let caller = parts.extensions.get::<Caller>();
-            let address = caller.and_then(|caller| caller.address);
-            state.auth.count_refused(refusal, address)
-        })?;
+        let nobody = Caller::default();
+        let caller = parts.extensions.get::<Caller>().unwrap_or(&nobody);
+        let authenticated = state.auth.authenticate(token, caller).await;
+        let current =
+            authenticated.map_err(|refusal| state.auth.count_refused(refusal, caller.address))?;
         let unsafe_method = !matches!(parts.method, Method::GET | Method::HEAD);
         if unsafe_method && settings.csrf_for_bearer {
-            state
-                .auth
-                .check_csrf(current.session(), csrf_shown(&parts.headers))?;
+            let shown = csrf_shown(&parts.headers);
+            state.auth.check_csrf(current.session(), shown, caller)?;
         }
         Ok(Self(current))
     }

@@ -3,8 +3,9 @@
 //!
 //! [`App`] puts an HTTP face on the use cases of [`countersign_core::auth::Auth`]:
 //! [`App::router`] has every public route with all its layers, [`App::operations_router`] has the
-//! health checks.
+//! health checks and the metrics.
 
+mod account_pages;
 mod admission;
 mod api;
 mod api_page;
@@ -15,6 +16,7 @@ mod cors;
 mod error;
 mod extract;
 mod layers;
+mod metrics;
 mod notice;
 mod openapi;
 mod origin;
@@ -24,6 +26,7 @@ mod settings;
 mod state;
 mod surroundings;
 
+pub use account_pages::{RESET_PASSWORD_PAGE, VERIFY_EMAIL_PAGE};
 pub use app::App;
 pub use body::MAX_BODY_BYTES;
 pub use cookies::{

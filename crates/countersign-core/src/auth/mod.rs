@@ -4,15 +4,20 @@
 //! Only this room opens sessions and signs tokens, through one function each.
 
 mod attempt;
+mod audit;
 mod authenticate;
+mod email;
 mod keys;
 mod knowing;
 mod login;
 mod logout;
 mod mail;
+mod mailed_tokens;
 mod password;
 mod powers;
 mod refresh;
+mod register;
+mod reset_password;
 mod revocations;
 mod sessions;
 mod takeover;
@@ -29,18 +34,19 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::audit::{Caller, Event};
+use crate::audit::{Caller, Event, Tally};
 use crate::clock::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
-use crate::known::{self, Known};
+use crate::known::{self, Known, Standing};
+use crate::mailed_token::MailedTokens;
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy, WriteAs};
 use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
 };
 use crate::secrets::RootSecrets;
-use crate::session::{EndedBy, EndedSession, Session, SessionId, SessionLimits, saturating_add};
+use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
 use crate::store::{SharedStore, Watcher};
 use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
@@ -50,11 +56,13 @@ use crate::throttle::{DeviceToken, ThrottleSettings};
 use crate::user::{User, UserId};
 
 pub use self::authenticate::CurrentUser;
+pub use self::email::ChangeEmail;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
 pub use self::login::Login;
 pub use self::logout::{LoggedOut, Logout, LogoutScope};
 pub use self::mail::MailReport;
 pub use self::password::ChangePassword;
+pub use self::register::{NewRegistration, Registered};
 pub use self::revocations::RevocationFeed;
 pub use self::takeover::{LegacyCarrier, LegacyCredential};
 use self::upkeep::Hands;
@@ -182,6 +190,44 @@ impl Default for KeyTimes {
     }
 }
 
+/// How long mailed tokens work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailedTokenSettings {
+    /// Those that set a new password.
+    pub reset_lifetime: Duration,
+    /// Those that prove an address; as long a registration reserves its name.
+    pub verify_lifetime: Duration,
+}
+
+impl Default for MailedTokenSettings {
+    /// OWASP ASVS 6.4.1 wants them short-lived: an hour for what opens an account, a day for what opens
+    /// none.
+    fn default() -> Self {
+        Self {
+            reset_lifetime: Duration::from_hours(1),
+            verify_lifetime: Duration::from_hours(24),
+        }
+    }
+}
+
+/// Who may make an account for themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegistrationSettings {
+    /// Whether anybody may.
+    pub enabled: bool,
+    /// Whether the address must be proven first: until then there is no user.
+    pub verify_email: bool,
+}
+
+impl Default for RegistrationSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            verify_email: true,
+        }
+    }
+}
+
 /// Everything that governs the use cases.
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
@@ -195,6 +241,8 @@ pub struct AuthSettings {
     pub max_sessions_per_user: Option<NonZeroU32>,
     /// How long an ended session is kept, to tell its client and its user why it ended.
     pub keep_ended_sessions: Duration,
+    /// How long an entry of the audit log is kept; `None`: for good.
+    pub keep_audit: Option<Duration>,
     /// Which new passwords are accepted.
     pub passwords: PasswordPolicy,
     /// How passwords are hashed.
@@ -203,6 +251,10 @@ pub struct AuthSettings {
     pub throttle: ThrottleSettings,
     /// Which refresh tokens of a Django site are exchanged for sessions; `None`: none.
     pub legacy_tokens: Option<LegacyTokenSettings>,
+    /// How long mailed tokens work.
+    pub mailed_tokens: MailedTokenSettings,
+    /// Who may make an account for themselves.
+    pub registration: RegistrationSettings,
     /// Whether people are told by mail what happens to their accounts. Only where somebody delivers it
     /// ([`Auth::run_mail`]): nothing else empties the queue.
     pub queue_mail: bool,
@@ -217,6 +269,7 @@ impl Default for AuthSettings {
             sessions: SessionLimits::default(),
             max_sessions_per_user: None,
             keep_ended_sessions: Duration::from_hours(30 * 24),
+            keep_audit: Some(Duration::from_hours(365 * 24)),
             passwords: PasswordPolicy::default(),
             hashing: HashingSettings {
                 write_as: WriteAs::Argon2,
@@ -226,6 +279,8 @@ impl Default for AuthSettings {
             },
             throttle: ThrottleSettings::default(),
             legacy_tokens: None,
+            mailed_tokens: MailedTokenSettings::default(),
+            registration: RegistrationSettings::default(),
             queue_mail: false,
         }
     }
@@ -257,10 +312,12 @@ pub struct Auth {
     refresh_tokens: RefreshTokens,
     legacy_tokens: Option<LegacyTokens>,
     csrf: CsrfKey,
+    mailed_tokens: MailedTokens,
     throttle_keys: ThrottleKeys,
     device_tokens: DeviceTokens,
     local_counters: LocalCounters,
     refusals: Refusals,
+    tally: Tally,
     known: Arc<Known>,
     /// Held by the one who reads the store anew, so that the others need not.
     catching_up: Mutex<()>,
@@ -361,10 +418,12 @@ impl Auth {
             refresh_tokens: RefreshTokens::new(&roots, &tokens.issuer),
             legacy_tokens: open_legacy_tokens(&settings, clock.now()),
             csrf: CsrfKey::derive(&roots),
+            mailed_tokens: MailedTokens::derive(&roots),
             throttle_keys: ThrottleKeys::derive(&roots.current),
             device_tokens: DeviceTokens::derive(&roots),
             local_counters: LocalCounters::new(),
             refusals: Refusals::new(),
+            tally: Tally::new(),
             key_keeper,
             keys: RwLock::new(Arc::new(keys)),
             verifier,
@@ -390,6 +449,17 @@ impl Auth {
         &self.settings
     }
 
+    /// How busy this process is, for who watches it. Costs next to nothing.
+    pub fn load(&self) -> Load {
+        let (hashing_busy, hashing_waiting) = self.passwords.load();
+        Load {
+            hashing_threads: self.settings.hashing.threads.max(1),
+            hashing_busy,
+            hashing_waiting,
+            hears_changes: self.known.standing(self.clock.now()) != Standing::Unheard,
+        }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors
@@ -413,27 +483,19 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::CsrfMissing`] or [`AuthError::CsrfInvalid`].
-    pub fn check_csrf(&self, session: SessionId, shown: Option<&str>) -> Result<(), AuthError> {
+    pub fn check_csrf(
+        &self,
+        session: SessionId,
+        shown: Option<&str>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
         let problem = match shown {
             None => AuthError::CsrfMissing,
             Some(shown) if self.csrf.accepts(session, shown) => return Ok(()),
             Some(_) => AuthError::CsrfInvalid,
         };
-        Event::CsrfRefused { session }.tell();
+        self.gather(&Event::CsrfRefused { session }, caller.address);
         Err(problem)
-    }
-
-    /// Keeps and tells of what happened without a transition.
-    async fn keep(
-        &self,
-        event: &Event<'_>,
-        by: Option<EndedBy>,
-        caller: &Caller,
-    ) -> Result<(), AuthError> {
-        let entry = event.entry(self.clock.now(), by, caller);
-        self.store.record_audit(entry.as_slice()).await?;
-        event.tell();
-        Ok(())
     }
 
     /// Signs an access token and derives the other two: the one place where tokens are made.
@@ -517,6 +579,19 @@ impl fmt::Debug for Auth {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// How busy a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Threads that hash passwords.
+    pub hashing_threads: usize,
+    /// Those that hash one now.
+    pub hashing_busy: usize,
+    /// Passwords that wait for a thread.
+    pub hashing_waiting: usize,
+    /// Whether what other processes change is heard of.
+    pub hears_changes: bool,
 }
 
 /// What a login or a refresh hands out.
