@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use countersign::{App, HttpSettings};
+use countersign_core::audit::Caller;
 use countersign_core::auth::{Auth, AuthSettings, NewAccount};
 use countersign_core::clock::{ManualClock, SystemRandomness};
 use countersign_core::password::{HashingSettings, Password};
@@ -184,7 +185,10 @@ impl Service {
 
     /// Whether an access token is accepted.
     pub fn accepts(&self, access_token: &str) -> bool {
-        let accepted = self.runtime.block_on(self.auth.authenticate(access_token));
+        let nobody = Caller::default();
+        let accepted = self
+            .runtime
+            .block_on(self.auth.authenticate(access_token, &nobody));
         accepted.is_ok()
     }
 }

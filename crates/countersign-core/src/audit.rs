@@ -6,7 +6,9 @@
 //! An event never holds a password, a token, a cookie or what someone typed as a username: people
 //! type their password there.
 
+mod counts;
 mod entry;
+mod tally;
 
 use std::net::IpAddr;
 
@@ -17,7 +19,10 @@ use crate::mail::MailId;
 use crate::session::{EndReason, EndedBy, SessionId};
 use crate::user::UserId;
 
+pub(crate) use self::counts::lose;
+pub use self::counts::{event_counts, lost_entries};
 pub use self::entry::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
+pub(crate) use self::tally::Tally;
 
 /// Who calls, as far as that can be seen: for sessions and events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,6 +75,8 @@ pub enum LoginRefusal {
     Inactive,
     /// The password was changed while it was being checked.
     ChangedMeanwhile,
+    /// Too many attempts by all of the user's names together: the password was not looked at.
+    TooManyAttempts,
 }
 
 impl LoginRefusal {
@@ -79,6 +86,7 @@ impl LoginRefusal {
             Self::WrongPassword => "wrong_password",
             Self::Inactive => "user_inactive",
             Self::ChangedMeanwhile => "changed_meanwhile",
+            Self::TooManyAttempts => "too_many_attempts",
         }
     }
 }
@@ -160,6 +168,11 @@ pub enum Event<'a> {
     },
     /// A user was deleted.
     UserDeleted { user: UserId },
+    /// A request came from a page that may not ask.
+    OriginRefused,
+    /// The service started with these settings: the SHA-256 of those in force, and the names of those that
+    /// somebody has set.
+    SettingsInForce { digest: &'a str, set: &'a [&'a str] },
     /// Something was attempted too often, and was not looked at: which limit of the section `throttle` says
     /// so, and the user if there is one.
     Throttled {
@@ -207,6 +220,66 @@ pub enum Kept {
     Nothing,
 }
 
+/// One line of the reference of events: variant, stable name, and what is kept of it.
+macro_rules! events {
+    ($($variant:ident $name:literal $kept:ident;)*) => {
+        impl Event<'_> {
+            /// Every event's name, and what is kept of it.
+            pub const NAMES: &'static [(&'static str, Kept)] = &[$(($name, Kept::$kept)),*];
+
+            /// The event's stable name.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name),* }
+            }
+
+            /// What is kept of it.
+            pub const fn kept(&self) -> Kept {
+                match self { $(Self::$variant { .. } => Kept::$kept),* }
+            }
+        }
+    };
+}
+
+events! {
+    LoginSucceeded "login_succeeded" Each;
+    LoginRefused "login_refused" Each;
+    LoginAfterFailures "login_after_failures" Each;
+    PasswordUpgraded "password_upgraded" Each;
+    SessionTakenOver "session_taken_over" Each;
+    SessionRefreshed "session_refreshed" Nothing;
+    RefreshReplayed "refresh_replayed" Nothing;
+    RefreshReused "refresh_reused" Each;
+    RefreshRefused "refresh_refused" Gathered;
+    SessionEnded "session_ended" Each;
+    AccessTokenRefused "access_token_refused" Gathered;
+    CsrfRefused "csrf_refused" Gathered;
+    OriginRefused "origin_refused" Gathered;
+    Throttled "throttled" Gathered;
+    UserCreated "user_created" Each;
+    ProfileChanged "profile_changed" Each;
+    PasswordSet "password_set" Each;
+    PasswordChangeRefused "password_change_refused" Each;
+    PasswordResetAsked "password_reset_asked" Each;
+    PasswordReset "password_reset" Each;
+    MailedTokenRefused "mailed_token_refused" Gathered;
+    RegistrationAsked "registration_asked" Each;
+    EmailChangeAsked "email_change_asked" Each;
+    EmailVerified "email_verified" Each;
+    EmailChanged "email_changed" Each;
+    ActiveSet "active_set" Each;
+    RolesSet "roles_set" Each;
+    UserDeleted "user_deleted" Each;
+    SigningKeyMoved "signing_key_moved" Each;
+    SettingsInForce "settings_in_force" Each;
+    PowersLeftOut "powers_left_out" Nothing;
+    SessionsSwept "sessions_swept" Nothing;
+    MailDelivered "mail_delivered" Nothing;
+    MailPostponed "mail_postponed" Nothing;
+    MailDropped "mail_dropped" Nothing;
+    MailAnswered "mail_answered" Nothing;
+    MailGivenUp "mail_given_up" Nothing;
+}
+
 impl Event<'_> {
     /// The name of [`Event::SessionEnded`].
     pub const SESSION_ENDED: &'static str = "session_ended";
@@ -216,47 +289,6 @@ impl Event<'_> {
     pub const LOGIN_REFUSED: &'static str = "login_refused";
     /// The name of [`Event::SessionTakenOver`].
     pub const SESSION_TAKEN_OVER: &'static str = "session_taken_over";
-
-    /// What is kept of it.
-    pub const fn kept(&self) -> Kept {
-        match self {
-            Self::LoginSucceeded { .. }
-            | Self::LoginRefused { .. }
-            | Self::LoginAfterFailures { .. }
-            | Self::PasswordUpgraded { .. }
-            | Self::SessionTakenOver { .. }
-            | Self::RefreshReused { .. }
-            | Self::SessionEnded { .. }
-            | Self::UserCreated { .. }
-            | Self::ProfileChanged { .. }
-            | Self::PasswordSet { .. }
-            | Self::PasswordChangeRefused { .. }
-            | Self::PasswordResetAsked
-            | Self::PasswordReset { .. }
-            | Self::RegistrationAsked
-            | Self::EmailChangeAsked { .. }
-            | Self::EmailVerified { .. }
-            | Self::EmailChanged { .. }
-            | Self::ActiveSet { .. }
-            | Self::RolesSet { .. }
-            | Self::UserDeleted { .. }
-            | Self::SigningKeyMoved { .. } => Kept::Each,
-            Self::RefreshRefused { .. }
-            | Self::AccessTokenRefused { .. }
-            | Self::CsrfRefused { .. }
-            | Self::MailedTokenRefused { .. }
-            | Self::Throttled { .. } => Kept::Gathered,
-            Self::SessionRefreshed { .. }
-            | Self::RefreshReplayed { .. }
-            | Self::PowersLeftOut { .. }
-            | Self::SessionsSwept { .. }
-            | Self::MailDelivered { .. }
-            | Self::MailPostponed { .. }
-            | Self::MailDropped { .. }
-            | Self::MailAnswered { .. }
-            | Self::MailGivenUp { .. } => Kept::Nothing,
-        }
-    }
 
     /// Its entry, if one is kept of each.
     pub(crate) fn entry(
@@ -307,6 +339,8 @@ impl Event<'_> {
             Self::RefreshRefused { .. }
             | Self::AccessTokenRefused { .. }
             | Self::CsrfRefused { .. }
+            | Self::OriginRefused
+            | Self::SettingsInForce { .. }
             | Self::SigningKeyMoved { .. }
             | Self::SessionsSwept { .. }
             | Self::MailDelivered { .. }
@@ -355,6 +389,7 @@ impl Event<'_> {
             Self::Throttled { limit, .. } => json!({"limit": limit}),
             Self::LoginAfterFailures { failures, .. } => json!({"failures": failures}),
             Self::SigningKeyMoved { kid, state } => json!({"kid": kid, "state": state}),
+            Self::SettingsInForce { digest, set } => json!({"digest": digest, "set": set}),
             _ => Value::Null,
         };
         match details {
@@ -363,51 +398,30 @@ impl Event<'_> {
         }
     }
 
-    /// The event's stable name.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::LoginSucceeded { .. } => Self::LOGIN_SUCCEEDED,
-            Self::LoginRefused { .. } => Self::LOGIN_REFUSED,
-            Self::LoginAfterFailures { .. } => "login_after_failures",
-            Self::PasswordUpgraded { .. } => "password_upgraded",
-            Self::SessionTakenOver { .. } => Self::SESSION_TAKEN_OVER,
-            Self::SessionRefreshed { .. } => "session_refreshed",
-            Self::RefreshReplayed { .. } => "refresh_replayed",
-            Self::RefreshReused { .. } => "refresh_reused",
-            Self::RefreshRefused { .. } => "refresh_refused",
-            Self::SessionEnded { .. } => Self::SESSION_ENDED,
-            Self::AccessTokenRefused { .. } => "access_token_refused",
-            Self::CsrfRefused { .. } => "csrf_refused",
-            Self::UserCreated { .. } => "user_created",
-            Self::ProfileChanged { .. } => "profile_changed",
-            Self::PasswordSet { .. } => "password_set",
-            Self::ActiveSet { .. } => "active_set",
-            Self::RolesSet { .. } => "roles_set",
-            Self::UserDeleted { .. } => "user_deleted",
-            Self::PasswordChangeRefused { .. } => "password_change_refused",
-            Self::PasswordResetAsked => "password_reset_asked",
-            Self::PasswordReset { .. } => "password_reset",
-            Self::MailedTokenRefused { .. } => "mailed_token_refused",
-            Self::RegistrationAsked => "registration_asked",
-            Self::EmailChangeAsked { .. } => "email_change_asked",
-            Self::EmailVerified { .. } => "email_verified",
-            Self::EmailChanged { .. } => "email_changed",
-            Self::Throttled { .. } => "throttled",
-            Self::PowersLeftOut { .. } => "powers_left_out",
-            Self::SigningKeyMoved { .. } => "signing_key_moved",
-            Self::SessionsSwept { .. } => "sessions_swept",
-            Self::MailDelivered { .. } => "mail_delivered",
-            Self::MailPostponed { .. } => "mail_postponed",
-            Self::MailDropped { .. } => "mail_dropped",
-            Self::MailAnswered { .. } => "mail_answered",
-            Self::MailGivenUp { .. } => "mail_given_up",
+    /// What tells its kinds apart, for who counts them: a reason, a limit, a state, or nothing. Always one of
+    /// a few words of this program's own.
+    const fn kind(&self) -> &'static str {
+        match *self {
+            Self::LoginRefused { reason, .. } => reason.code(),
+            Self::SessionEnded { reason, .. } => reason.code(),
+            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => reason,
+            Self::Throttled { limit, .. } => limit,
+            Self::SigningKeyMoved { state, .. } => state,
+            Self::PowersLeftOut { claim, .. } => claim,
+            Self::MailDelivered { kind, .. }
+            | Self::MailPostponed { kind, .. }
+            | Self::MailDropped { kind, .. }
+            | Self::MailAnswered { kind, .. }
+            | Self::MailGivenUp { kind, .. } => kind,
+            _ => "",
         }
     }
 
-    /// Tells the event, as one line of the log.
+    /// Tells the event, as one line of the log, and counts it.
     pub fn tell(&self) {
         use tracing::{debug, info, warn};
         let event = self.name();
+        counts::add(event, self.kind(), 1);
         match *self {
             Self::LoginSucceeded { user, session } | Self::SessionTakenOver { user, session } => {
                 info!(event, %user, %session);
@@ -433,6 +447,8 @@ impl Event<'_> {
                 reason,
             } => info!(event, %user, %session, %reason),
             Self::AccessTokenRefused { reason } => info!(event, reason),
+            Self::OriginRefused => warn!(event),
+            Self::SettingsInForce { digest, set } => info!(event, digest, set = set.join(" ")),
             Self::CsrfRefused { session } => warn!(event, %session),
             Self::PasswordUpgraded { user }
             | Self::UserCreated { user }
@@ -457,12 +473,64 @@ impl Event<'_> {
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
-            Self::SessionsSwept { expired, removed } => info!(event, expired, removed),
+            Self::SessionsSwept { expired, removed } => {
+                let reason = EndReason::Expired.code();
+                counts::add(Self::SESSION_ENDED, reason, expired.into());
+                info!(event, expired, removed);
+            }
             Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
             Self::MailDropped { id, kind } => info!(event, mail = %id, kind),
             Self::MailAnswered { id, kind, letters } => info!(event, mail = %id, kind, letters),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names and the first words of the rows of a table.
+    fn rows(text: &str) -> Vec<(&str, &str)> {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| row.split_once("` | "))
+            .map(|(name, rest)| (name, rest.split(" |").next().unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn the_reference_has_every_event_that_is_kept_and_how() {
+        let kept = Event::NAMES.iter().filter_map(|(name, kept)| match kept {
+            Kept::Each => Some((*name, "each")),
+            Kept::Gathered => Some((*name, "gathered")),
+            Kept::Nothing => None,
+        });
+        let mut kept: Vec<_> = kept.collect();
+        let mut documented = rows(include_str!("../../../docs/audit.md"));
+        documented.retain(|(_, how)| ["each", "gathered"].contains(how));
+        kept.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, kept);
+    }
+
+    #[test]
+    fn the_operators_manual_has_every_event() {
+        let manual = include_str!("../../../docs/operations.md");
+        let (_, logs) = manual.split_once("\n## Logs\n").unwrap();
+        let logs = logs.split("\n## ").next().unwrap();
+        for (name, _) in Event::NAMES {
+            assert!(logs.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_end_is_the_events() {
+        let names: Vec<_> = Event::NAMES.iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&Event::SESSION_ENDED));
+        let mut once = names.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), names.len());
     }
 }

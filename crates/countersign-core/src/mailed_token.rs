@@ -189,6 +189,17 @@ impl MailedLink {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl MailedLink {
+    /// One that proves nothing.
+    pub fn example(expires_at: Timestamp) -> Self {
+        Self {
+            token: "A".repeat(TOKEN_CHARACTERS),
+            expires_at,
+        }
+    }
+}
+
 impl fmt::Debug for MailedLink {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("MailedLink(redacted)")

@@ -209,7 +209,10 @@ mod tests {
     }
 
     fn hex(hash: &BreachedHash) -> String {
-        hash.iter().map(|byte| format!("{byte:02X}")).collect()
+        let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        digits
+            .map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)]))
+            .collect()
     }
 
     fn file(text: &str) -> NamedTempFile {
@@ -228,12 +231,11 @@ mod tests {
 
     /// Even numbers below twice the count, with counts of every length.
     fn lines(count: u32, line_end: &str) -> String {
-        (0..count)
-            .map(|number| {
-                let seen = 10_u64.pow(number % 12);
-                format!("{}:{seen}{line_end}", hex(&hash(2 * number)))
-            })
-            .collect()
+        let line = |number: u32| {
+            let seen = 10_u64.pow(number % 12);
+            [hex(&hash(2 * number)), format!(":{seen}{line_end}")].concat()
+        };
+        (0..count).map(line).collect()
     }
 
     #[test]

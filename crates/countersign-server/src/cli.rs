@@ -94,6 +94,9 @@ pub(crate) enum Command {
     /// List, rotate and revoke the keys that sign access tokens
     #[command(subcommand)]
     Keys(Keys),
+    /// List and follow what happened: sign-ins and refusals, changes of accounts, sessions and keys
+    #[command(subcommand)]
+    Audit(Audit),
     /// Bring the database to the version that this program needs, or move to another one
     ///
     /// With --from or --to, users, sessions and signing keys move from SQLite into an empty PostgreSQL
@@ -214,6 +217,14 @@ pub(crate) enum User {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Set a user's e-mail address, which is to be proven then; the old one is told by mail
+    SetEmail {
+        /// The user's name
+        username: String,
+        /// The address
+        #[arg(value_name = "ADDRESS")]
+        email: String,
+    },
     /// Let a user sign in again
     Activate {
         /// The user's name
@@ -321,6 +332,43 @@ pub(crate) enum Keys {
         #[arg(allow_hyphen_values = true)]
         kid: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// List entries, newest first
+    List(ListAudit),
+    /// Show new entries as they come
+    Tail {
+        /// Print JSON, an object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListAudit {
+    /// Only those that concern this user, by name; by number if the user was deleted
+    #[arg(long, value_name = "USERNAME")]
+    pub(crate) user: Option<String>,
+    /// Only those of this event, like login_refused
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) event: Option<String>,
+    /// Only those of this session
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// Only those since then: how long ago, like 2h, or a day or instant in UTC, like 2026-11-24
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only those before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The work that nobody asks for: upkeep and mail, as long as the service runs.
+//! The work that nobody asks for: upkeep, mail and the audit log, as long as the service runs.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -47,6 +47,20 @@ pub(crate) async fn mail(auth: Arc<Auth>, mailer: Option<Mailer>, mut stop: watc
         };
         let Err(_panic) = ended else { return };
         tracing::error!(event = "mail_panicked");
+        let _time_or_stop = tokio::time::timeout(PAUSE, stop.wait_for(|stopping| *stopping)).await;
+    }
+}
+
+/// Keeps what was gathered for the audit log until it is told to stop, and once more then.
+pub(crate) async fn audit(auth: Arc<Auth>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let (auth, until) = (Arc::clone(&auth), stop.clone());
+        let keeping = tokio::spawn(async move { auth.run_audit(until).await });
+        let mut keeping = Aborting(keeping);
+        let Err(_panic) = (&mut keeping.0).await else {
+            return;
+        };
+        tracing::error!(event = "audit_panicked");
         let _time_or_stop = tokio::time::timeout(PAUSE, stop.wait_for(|stopping| *stopping)).await;
     }
 }

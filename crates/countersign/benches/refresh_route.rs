@@ -165,7 +165,11 @@ impl Step {
 }
 
 async fn step(service: &Service, grant: &Grant) -> Step {
-    let current = service.auth.authenticate(grant.access_token.as_str()).await;
+    let nobody = countersign::core::audit::Caller::default();
+    let current = service
+        .auth
+        .authenticate(grant.access_token.as_str(), &nobody)
+        .await;
     Step {
         session: current.unwrap().session(),
         generation: Generation::FIRST,

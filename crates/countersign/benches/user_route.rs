@@ -250,7 +250,13 @@ async fn alone(service: &Service, store: &SharedStore, person: &Grant, effort: E
     let (headers, body) = answer_of(service, person).await;
     let bare = bare(headers, body);
     let token = person.access_token.as_str();
-    let session = service.auth.authenticate(token).await.unwrap().session();
+    let nobody = countersign::core::audit::Caller::default();
+    let session = service
+        .auth
+        .authenticate(token, &nobody)
+        .await
+        .unwrap()
+        .session();
     println!("\n{:34} {:>10}", "without a socket", "µs");
     let mut times = [const { Vec::new() }; 5];
     for _ in 0..effort.rounds {
@@ -262,7 +268,7 @@ async fn alone(service: &Service, store: &SharedStore, person: &Grant, effort: E
         times[2].push(microseconds(turn, whole).await);
         drop(no_log);
         let authenticate = async || {
-            black_box(service.auth.authenticate(token).await.unwrap());
+            black_box(service.auth.authenticate(token, &nobody).await.unwrap());
         };
         times[3].push(microseconds(turn, authenticate).await);
         let find_session = async || {

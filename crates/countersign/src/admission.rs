@@ -25,7 +25,6 @@ pub(crate) fn admit(
         return Err(ApiError::HttpsRequired);
     }
     check_origin(settings, request.method(), authority, headers)
-        .inspect_err(|_| tracing::warn!(event = "origin_refused"))
 }
 
 /// The host a request is for: of its one `Host` header, or of HTTP/2's `:authority`.

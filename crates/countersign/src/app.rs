@@ -7,6 +7,7 @@ use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
 use crate::body::BodyMemory;
+use crate::metrics::Requests;
 use crate::router;
 use crate::settings::HttpSettings;
 use crate::state::{AppState, WAITING_PLACES};
@@ -44,6 +45,7 @@ impl App {
                 settings,
                 waiting: Semaphore::new(WAITING_PLACES),
                 untrusted_forwards: UntrustedForwards::default(),
+                requests: Requests::new(),
                 openapi: OnceLock::new(),
             }),
         }
@@ -58,7 +60,7 @@ impl App {
         router::public(Arc::clone(&self.state))
     }
 
-    /// `/healthz` and `/readyz`, for a listener that only the operator reaches.
+    /// `/healthz`, `/readyz` and `/metrics`, for a listener that only the operator reaches.
     pub fn operations_router(&self) -> Router {
         router::operations(Arc::clone(&self.state))
     }

@@ -300,17 +300,15 @@ impl FromRequestParts<Arc<AppState>> for Authenticated {
     ) -> Result<Self, ApiError> {
         let settings = &state.settings;
         let token = bearer(settings, &parts.headers)?.ok_or(AuthError::CredentialsMissing)?;
-        let authenticated = state.auth.authenticate(token).await;
-        let current = authenticated.map_err(|refusal| {
-            let caller = parts.extensions.get::<Caller>();
-            let address = caller.and_then(|caller| caller.address);
-            state.auth.count_refused(refusal, address)
-        })?;
+        let nobody = Caller::default();
+        let caller = parts.extensions.get::<Caller>().unwrap_or(&nobody);
+        let authenticated = state.auth.authenticate(token, caller).await;
+        let current =
+            authenticated.map_err(|refusal| state.auth.count_refused(refusal, caller.address))?;
         let unsafe_method = !matches!(parts.method, Method::GET | Method::HEAD);
         if unsafe_method && settings.csrf_for_bearer {
-            state
-                .auth
-                .check_csrf(current.session(), csrf_shown(&parts.headers))?;
+            let shown = csrf_shown(&parts.headers);
+            state.auth.check_csrf(current.session(), shown, caller)?;
         }
         Ok(Self(current))
     }

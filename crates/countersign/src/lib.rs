@@ -3,7 +3,7 @@
 //!
 //! [`App`] puts an HTTP face on the use cases of [`countersign_core::auth::Auth`]:
 //! [`App::router`] has every public route with all its layers, [`App::operations_router`] has the
-//! health checks.
+//! health checks and the metrics.
 
 mod account_pages;
 mod admission;
@@ -16,6 +16,7 @@ mod cors;
 mod error;
 mod extract;
 mod layers;
+mod metrics;
 mod notice;
 mod openapi;
 mod origin;

@@ -7,8 +7,8 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 
 use crate::api::{
-    csrf, email, health, login, logout, password, refresh, register, reset_password, revocations,
-    sessions, user, well_known,
+    csrf, email, health, login, logout, metrics, password, refresh, register, reset_password,
+    revocations, sessions, user, well_known,
 };
 use crate::state::AppState;
 use crate::{account_pages, api_page, error, layers, openapi};
@@ -68,6 +68,7 @@ pub(crate) fn operations(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn(layers::operations_onion))

@@ -7,6 +7,7 @@ use countersign_core::auth::Auth;
 use tokio::sync::Semaphore;
 
 use crate::body::BodyMemory;
+use crate::metrics::Requests;
 use crate::settings::HttpSettings;
 use crate::surroundings::UntrustedForwards;
 
@@ -25,6 +26,8 @@ pub(crate) struct AppState {
     pub(crate) untrusted_forwards: UntrustedForwards,
     /// What bodies may take in memory.
     pub(crate) body_memory: BodyMemory,
+    /// What has been answered, and how long it took.
+    pub(crate) requests: Requests,
     /// The description of the API, written out when first asked for.
     pub(crate) openapi: OnceLock<Bytes>,
 }

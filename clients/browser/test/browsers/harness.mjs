@@ -13,6 +13,7 @@ import puppeteer from "puppeteer-core";
 
 import { startService } from "../../../../e2e/service_for_node.mjs";
 import { buildRoad, noteSecrets } from "../road.mjs";
+import { hasWebKit, startWebKit } from "./webkit.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const WORK = here("../../../../e2e/.work/");
@@ -70,14 +71,19 @@ const BROWSERS = {
 
 export const NAMES = Object.keys(BROWSERS);
 
+/** The third engine, where it is installed. It knows `localhost` and no other host of ours. */
+export const NAMES_AT_HOME = hasWebKit() ? [...NAMES, "WebKitGTK"] : NAMES;
+
 /** A browser without a window. Certificates that only this test knows are as good as any to it. */
 export const startBrowser = (name) =>
-  puppeteer.launch({
-    headless: true,
-    acceptInsecureCerts: true,
-    env: { ...process.env, MOZ_HEADLESS: "1" },
-    ...BROWSERS[name],
-  });
+  name === "WebKitGTK"
+    ? startWebKit()
+    : puppeteer.launch({
+        headless: true,
+        acceptInsecureCerts: true,
+        env: { ...process.env, MOZ_HEADLESS: "1" },
+        ...BROWSERS[name],
+      });
 
 /** A certificate of a CA of its own for all names of these tests. */
 export function certificate() {
@@ -203,7 +209,13 @@ export async function settle(place, { name, tls, settings, apis = [] } = {}) {
       window.client = createClient({ url: ${JSON.stringify(road.url)}, apis: ${JSON.stringify(apis)} });
       client.onChange((user, why) => told.push([user && user.username, why && (why.endReason ?? why.code)]));
     `,
-    "/": '<!doctype html><title>App</title><link rel="icon" href="data:,"><script type="module" src="/app.js"></script>',
+    "/clocks.js": `
+      const [wall, elapsed] = [Date.now.bind(Date), performance.now.bind(performance)];
+      window.clocks = { wall: Number(new URLSearchParams(location.search).get("clock")), elapsed: 0 };
+      Date.now = () => wall() + clocks.wall;
+      performance.now = () => elapsed() + clocks.elapsed;
+    `,
+    "/": '<!doctype html><title>App</title><link rel="icon" href="data:,"><script src="/clocks.js"></script><script type="module" src="/app.js"></script>',
   });
   return {
     app,
@@ -226,13 +238,7 @@ export async function openDevice(browser, { app }, { clockIsOffBy = 0 } = {}) {
     async openTab(path = "/") {
       const tab = await context.newPage();
       tab.setDefaultTimeout(15_000);
-      await tab.evaluateOnNewDocument((offset) => {
-        const [wall, elapsed] = [Date.now.bind(Date), performance.now.bind(performance)];
-        window.clocks = { wall: offset, elapsed: 0 };
-        Date.now = () => wall() + clocks.wall;
-        performance.now = () => elapsed() + clocks.elapsed;
-      }, clockIsOffBy);
-      await tab.goto(app.origin + path);
+      await tab.goto(`${app.origin}${path}?clock=${clockIsOffBy}`);
       if (path === "/") await ready(tab);
       return tab;
     },

@@ -10,7 +10,7 @@ use crate::error::AuthError;
 use crate::mail::Mail;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
-use crate::throttle::keys::{Subject, account_name, network};
+use crate::throttle::keys::{Subject, Whoever, account_name, network};
 use crate::throttle::{
     AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings, Wait,
 };
@@ -28,25 +28,31 @@ pub(super) enum Attempt<'a> {
         address: Option<IpAddr>,
         /// The device, if the user has signed in from it before.
         device: Option<KnownDevice>,
-        /// The user, if there is one: for the event, and for nothing else.
+        /// The user, if there is one: for the event, and for what is counted of a user's names together,
+        /// of which nobody is told.
         user: Option<UserId>,
     },
     /// A proof of the password in force by a user who is signed in.
     ///
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
-    ChangePassword(UserId),
+    ChangePassword(UserId, Option<IpAddr>),
     /// A registration, from wherever it comes.
     Register(Option<IpAddr>),
     /// A wish for letters, from wherever it comes.
     AskForLetters(Option<IpAddr>),
     /// A wish of a user for another address.
-    ChangeEmail(UserId),
+    ChangeEmail(UserId, Option<IpAddr>),
 }
 
 /// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
+#[derive(Default)]
 #[must_use = "what succeeds gives the attempt back"]
-pub(super) struct ReservedAttempt(Vec<Refund>);
+pub(super) struct ReservedAttempt {
+    refunds: Vec<Refund>,
+    /// Whether it must fail whatever it shows, because a counter is full of which nobody is told.
+    pub(super) is_muted: bool,
+}
 
 impl Auth {
     /// Reserves an attempt, before anything of it is looked at.
@@ -56,7 +62,7 @@ impl Auth {
     pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<ReservedAttempt, AuthError> {
         let settings = &self.settings.throttle;
         if settings.insecure_off {
-            return Ok(ReservedAttempt(Vec::new()));
+            return Ok(ReservedAttempt::default());
         }
         let reservations = self.reservations(attempt, settings);
         let now = self.clock.now();
@@ -72,17 +78,21 @@ impl Auth {
             }
         };
         match outcome {
-            AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt(refunds)),
+            AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt {
+                is_muted: refunds.len() < reservations.len(),
+                refunds,
+            }),
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
-                let user = match attempt {
-                    Attempt::Login { user, .. } => user,
-                    Attempt::ChangePassword(user) | Attempt::ChangeEmail(user) => Some(user),
-                    Attempt::Register(_) | Attempt::AskForLetters(_) => None,
+                let (user, address) = match attempt {
+                    Attempt::Login { user, address, .. } => (user, address),
+                    Attempt::ChangePassword(user, address)
+                    | Attempt::ChangeEmail(user, address) => (Some(user), address),
+                    Attempt::Register(address) | Attempt::AskForLetters(address) => (None, address),
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
                 let limit = full.map_or("unknown", |(limit, _)| limit);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 Err(AuthError::Throttled { retry_after })
             }
         }
@@ -95,8 +105,12 @@ impl Auth {
         settings: &ThrottleSettings,
     ) -> Vec<(&'static str, Reservation)> {
         let counted = |subject, (name, limit)| {
-            let key = self.throttle_keys.key(subject);
-            (name, Reservation { key, limit })
+            let reservation = Reservation {
+                key: self.throttle_keys.key(subject),
+                limit,
+                is_silent: false,
+            };
+            (name, reservation)
         };
         match attempt {
             Attempt::Login {
@@ -114,7 +128,10 @@ impl Auth {
                 ]
             }
             Attempt::Login {
-                username, address, ..
+                username,
+                address,
+                user,
+                ..
             } => {
                 let account = account_name(username);
                 let from_address = Subject::AccountFromAddress(&account, address);
@@ -132,11 +149,22 @@ impl Auth {
                     ),
                 ];
                 let limit = ("login_address", settings.login_address);
-                let address = address.map(Subject::Address);
-                all.extend(address.map(|address| counted(address, limit)));
+                let from = address.map(Subject::Address);
+                all.extend(from.map(|address| counted(address, limit)));
+                // A user has a name and perhaps an address to sign in with: whoever takes turns guesses no
+                // more often in all. Nobody is told when this one is full, or it would tell that the two are
+                // one user's.
+                let whoever = user.map_or(Whoever::Nobody(&account), Whoever::User);
+                let limit = ("login_account", settings.login_account);
+                let (name, reservation) = counted(Subject::Anybody(whoever), limit);
+                let reservation = Reservation {
+                    is_silent: true,
+                    ..reservation
+                };
+                all.push((name, reservation));
                 all
             }
-            Attempt::ChangePassword(user) => {
+            Attempt::ChangePassword(user, _) => {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
             }
@@ -148,7 +176,7 @@ impl Auth {
                 let limit = ("mail_request", settings.mail_request);
                 vec![counted(Subject::LettersFrom(address), limit)]
             }
-            Attempt::ChangeEmail(user) => {
+            Attempt::ChangeEmail(user, _) => {
                 let limit = ("change_email", settings.change_email);
                 vec![counted(Subject::EmailOf(user), limit)]
             }
@@ -160,7 +188,7 @@ impl Auth {
     /// # Errors
     /// As [`Auth::attempt`].
     pub(super) async fn count(&self, attempt: Attempt<'_>) -> Result<(), AuthError> {
-        self.attempt(attempt).await.map(|ReservedAttempt(_)| ())
+        self.attempt(attempt).await.map(|_counted| ())
     }
 
     /// A mail to somebody who has not asked for it, unless the mailbox has been sent so many lately that it
@@ -177,6 +205,7 @@ impl Auth {
         let reservation = Reservation {
             key: self.throttle_keys.key(Subject::Mailbox(&email.folded())),
             limit: settings.mail_recipient,
+            is_silent: false,
         };
         let now = self.clock.now();
         match self.store.reserve_attempt(&[reservation], now).await? {
@@ -190,7 +219,8 @@ impl Auth {
     }
 
     /// Gives back exactly what an attempt has reserved, because it succeeded.
-    pub(super) async fn give_back(&self, ReservedAttempt(refunds): ReservedAttempt) {
+    pub(super) async fn give_back(&self, reserved: ReservedAttempt) {
+        let refunds = reserved.refunds;
         if refunds.is_empty() {
             return;
         }
@@ -214,14 +244,18 @@ impl Auth {
             LocalAction::Csrf => (settings.csrf, "csrf"),
             LocalAction::Revocations => (settings.revocations, "revocations"),
         };
-        self.count_here(name, network(address), &limit)
+        self.count_here(name, network(address), &limit, address)
     }
 
     /// Counts a refresh of a session, in this process alone: a page that has run away is held back before
     /// it reaches the store.
-    pub(super) fn count_refresh(&self, session: SessionId) -> Result<(), AuthError> {
+    pub(super) fn count_refresh(
+        &self,
+        session: SessionId,
+        address: Option<IpAddr>,
+    ) -> Result<(), AuthError> {
         let limit = self.settings.throttle.refresh;
-        self.count_here("refresh", session.0.into_bytes(), &limit)
+        self.count_here("refresh", session.0.into_bytes(), &limit, address)
     }
 
     /// What whoever showed a token that was refused is answered: with the refusal, or, when too many have
@@ -240,7 +274,7 @@ impl Auth {
             return refusal;
         }
         let limit = self.settings.throttle.refused_tokens;
-        match self.count_here("refused_tokens", network(address), &limit) {
+        match self.count_here("refused_tokens", network(address), &limit, address) {
             Ok(()) => refusal,
             Err(throttled) => throttled,
         }
@@ -251,6 +285,7 @@ impl Auth {
         name: &'static str,
         whose: [u8; 16],
         limit: &Limit,
+        address: Option<IpAddr>,
     ) -> Result<(), AuthError> {
         if self.settings.throttle.insecure_off {
             return Ok(());
@@ -260,7 +295,7 @@ impl Auth {
             .reserve((name, whose), limit, now)
             .map_err(|retry_after: Duration| {
                 let (limit, user) = (name, None);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 AuthError::Throttled { retry_after }
             })
     }

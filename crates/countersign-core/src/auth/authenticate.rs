@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_token::{AccessClaims, Invalid, VerifiedToken, VerifyError};
 
 use super::Auth;
-use crate::audit::Event;
+use crate::audit::{Caller, Event};
 use crate::error::AuthError;
 use crate::known::{KnownSession, Standing};
 use crate::refresh_token::unix_seconds;
@@ -46,8 +46,12 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::AccessToken`], [`AuthError::SessionEnded`], or the store's.
-    pub async fn authenticate(&self, access_token: &str) -> Result<CurrentUser, AuthError> {
-        let token = self.verify_as_of_now(access_token).await?;
+    pub async fn authenticate(
+        &self,
+        access_token: &str,
+        caller: &Caller,
+    ) -> Result<CurrentUser, AuthError> {
+        let token = self.verify_as_of_now(access_token, caller).await?;
         let session = session_of(&token)?;
         let user = match self.known_session(session) {
             KnownSession::Ended(reason) => return Err(AuthError::SessionEnded(reason)),
@@ -69,6 +73,7 @@ impl Auth {
     pub(super) async fn verify_as_of_now(
         &self,
         access_token: &str,
+        caller: &Caller,
     ) -> Result<VerifiedToken, AuthError> {
         if self.known.standing(self.clock.now()) != Standing::Current {
             let other_key = VerifyError::Invalid(Invalid::UnknownKid);
@@ -79,10 +84,8 @@ impl Auth {
         }
         self.verify(access_token)
             .inspect_err(|error| {
-                Event::AccessTokenRefused {
-                    reason: error.reason(),
-                }
-                .tell();
+                let reason = error.reason();
+                self.gather(&Event::AccessTokenRefused { reason }, caller.address);
             })
             .map_err(AuthError::AccessToken)
     }

@@ -59,7 +59,8 @@ impl Auth {
         if user.email == email.as_str() {
             return refuse("unchanged", "This is your address already.");
         }
-        self.count(Attempt::ChangeEmail(user.id)).await?;
+        self.count(Attempt::ChangeEmail(user.id, caller.address))
+            .await?;
         let proven = self
             .prove_password(current, &change.current_password, caller)
             .await?;

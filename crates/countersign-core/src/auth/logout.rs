@@ -114,11 +114,11 @@ impl Auth {
     async fn logout_here(&self, logout: Logout<'_>, caller: &Caller) -> Result<(), AuthError> {
         let from_cookie = logout
             .refresh_token
-            .and_then(|token| self.read_refresh_token(token).ok())
+            .and_then(|token| self.read_refresh_token(token, caller).ok())
             .map(|presented| (presented.session(), presented.user()));
         let from_header = match logout.access_token {
             None => None,
-            Some(token) => match self.verify_as_of_now(token).await {
+            Some(token) => match self.verify_as_of_now(token, caller).await {
                 Ok(token) => Some((session_of(&token)?, UserId(token.user_id))),
                 Err(AuthError::AccessToken(_)) if from_cookie.is_some() => None,
                 Err(error) => return Err(error),
@@ -128,7 +128,7 @@ impl Auth {
         let sessions: Vec<Named> = [from_cookie, from_header].into_iter().flatten().collect();
         let mut shown = Vec::with_capacity(sessions.len());
         for named in sessions {
-            match self.check_csrf(named.0, logout.csrf_shown) {
+            match self.check_csrf(named.0, logout.csrf_shown, caller) {
                 Ok(()) => shown.push(named),
                 // A cookie that is dead is no reason to refuse the token that is alive.
                 Err(_) if from_header.is_some() && self.has_ended(named.0).await? => {}
@@ -136,7 +136,7 @@ impl Auth {
             }
         }
         let legacy = match logout.legacy {
-            Some(legacy) => self.shown_legacy_token(legacy, logout.csrf_shown)?,
+            Some(legacy) => self.shown_legacy_token(legacy, logout.csrf_shown, caller)?,
             None => None,
         };
         for (session, user) in shown {
@@ -156,11 +156,12 @@ impl Auth {
         &self,
         legacy: LegacyCredential<'_>,
         csrf_shown: Option<&str>,
+        caller: &Caller,
     ) -> Result<Option<PresentedLegacyToken>, AuthError> {
         let Some(presented) = self.genuine_legacy_token(legacy.token) else {
             return Ok(None);
         };
-        self.check_legacy_csrf(&presented, legacy.carrier, csrf_shown)?;
+        self.check_legacy_csrf(&presented, legacy.carrier, csrf_shown, caller)?;
         Ok(Some(presented))
     }
 
@@ -180,19 +181,19 @@ impl Auth {
     async fn live_session(&self, logout: Logout<'_>, caller: &Caller) -> Result<Named, AuthError> {
         let from_header = match logout.access_token {
             None => None,
-            Some(token) => match self.authenticate(token).await {
+            Some(token) => match self.authenticate(token, caller).await {
                 Ok(current) => Some((current.session(), current.user().id)),
                 Err(AuthError::AccessToken(_)) if logout.refresh_token.is_some() => None,
                 Err(error) => return Err(error),
             },
         };
         if let Some(named) = from_header {
-            self.check_csrf(named.0, logout.csrf_shown)?;
+            self.check_csrf(named.0, logout.csrf_shown, caller)?;
             return Ok(named);
         }
         let token = logout.refresh_token.ok_or(AuthError::CredentialsMissing)?;
-        let presented = self.read_refresh_token(token)?;
-        self.check_csrf(presented.session(), logout.csrf_shown)?;
+        let presented = self.read_refresh_token(token, caller)?;
+        self.check_csrf(presented.session(), logout.csrf_shown, caller)?;
         let (session, user) = self
             .usable_session(&presented, caller)
             .await?

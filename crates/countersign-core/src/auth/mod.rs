@@ -4,6 +4,7 @@
 //! Only this room opens sessions and signs tokens, through one function each.
 
 mod attempt;
+mod audit;
 mod authenticate;
 mod email;
 mod keys;
@@ -33,12 +34,12 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::audit::{Caller, Event};
+use crate::audit::{Caller, Event, Tally};
 use crate::clock::{Clock, Randomness, SystemClock, SystemRandomness};
 use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
-use crate::known::{self, Known};
+use crate::known::{self, Known, Standing};
 use crate::mailed_token::MailedTokens;
 use crate::notices::NoticeSettings;
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy, WriteAs};
@@ -46,7 +47,7 @@ use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
 };
 use crate::secrets::RootSecrets;
-use crate::session::{EndedBy, EndedSession, Session, SessionId, SessionLimits, saturating_add};
+use crate::session::{EndedSession, Session, SessionId, SessionLimits, saturating_add};
 use crate::store::{SharedStore, Watcher};
 use crate::throttle::device::DeviceTokens;
 use crate::throttle::keys::ThrottleKeys;
@@ -241,6 +242,8 @@ pub struct AuthSettings {
     pub max_sessions_per_user: Option<NonZeroU32>,
     /// How long an ended session is kept, to tell its client and its user why it ended.
     pub keep_ended_sessions: Duration,
+    /// How long an entry of the audit log is kept; `None`: for good.
+    pub keep_audit: Option<Duration>,
     /// Which new passwords are accepted.
     pub passwords: PasswordPolicy,
     /// How passwords are hashed.
@@ -269,6 +272,7 @@ impl Default for AuthSettings {
             sessions: SessionLimits::default(),
             max_sessions_per_user: None,
             keep_ended_sessions: Duration::from_hours(30 * 24),
+            keep_audit: Some(Duration::from_hours(365 * 24)),
             passwords: PasswordPolicy::default(),
             hashing: HashingSettings {
                 write_as: WriteAs::Argon2,
@@ -317,6 +321,7 @@ pub struct Auth {
     device_tokens: DeviceTokens,
     local_counters: LocalCounters,
     refusals: Refusals,
+    tally: Tally,
     known: Arc<Known>,
     /// Held by the one who reads the store anew, so that the others need not.
     catching_up: Mutex<()>,
@@ -422,6 +427,7 @@ impl Auth {
             device_tokens: DeviceTokens::derive(&roots),
             local_counters: LocalCounters::new(),
             refusals: Refusals::new(),
+            tally: Tally::new(),
             key_keeper,
             keys: RwLock::new(Arc::new(keys)),
             verifier,
@@ -447,6 +453,17 @@ impl Auth {
         &self.settings
     }
 
+    /// How busy this process is, for who watches it. Costs next to nothing.
+    pub fn load(&self) -> Load {
+        let (hashing_busy, hashing_waiting) = self.passwords.load();
+        Load {
+            hashing_threads: self.settings.hashing.threads.max(1),
+            hashing_busy,
+            hashing_waiting,
+            hears_changes: self.known.standing(self.clock.now()) != Standing::Unheard,
+        }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors
@@ -470,27 +487,19 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::CsrfMissing`] or [`AuthError::CsrfInvalid`].
-    pub fn check_csrf(&self, session: SessionId, shown: Option<&str>) -> Result<(), AuthError> {
+    pub fn check_csrf(
+        &self,
+        session: SessionId,
+        shown: Option<&str>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
         let problem = match shown {
             None => AuthError::CsrfMissing,
             Some(shown) if self.csrf.accepts(session, shown) => return Ok(()),
             Some(_) => AuthError::CsrfInvalid,
         };
-        Event::CsrfRefused { session }.tell();
+        self.gather(&Event::CsrfRefused { session }, caller.address);
         Err(problem)
-    }
-
-    /// Keeps and tells of what happened without a transition.
-    async fn keep(
-        &self,
-        event: &Event<'_>,
-        by: Option<EndedBy>,
-        caller: &Caller,
-    ) -> Result<(), AuthError> {
-        let entry = event.entry(self.clock.now(), by, caller);
-        self.store.record_audit(entry.as_slice()).await?;
-        event.tell();
-        Ok(())
     }
 
     /// Signs an access token and derives the other two: the one place where tokens are made.
@@ -574,6 +583,19 @@ impl fmt::Debug for Auth {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// How busy a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Threads that hash passwords.
+    pub hashing_threads: usize,
+    /// Those that hash one now.
+    pub hashing_busy: usize,
+    /// Passwords that wait for a thread.
+    pub hashing_waiting: usize,
+    /// Whether what other processes change is heard of.
+    pub hears_changes: bool,
 }
 
 /// What a login or a refresh hands out.

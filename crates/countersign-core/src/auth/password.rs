@@ -50,7 +50,9 @@ impl Auth {
                 AuthError::Validation(refusal) => refusal.about("new_password").into(),
                 other => other,
             })?;
-        let reserved = self.attempt(Attempt::ChangePassword(user.id)).await?;
+        let reserved = self
+            .attempt(Attempt::ChangePassword(user.id, caller.address))
+            .await?;
         let outcome = self.change_verified(current, change, caller).await;
         // A guess that was not looked at is none, and nor is one that the store kept from its end.
         if matches!(
@@ -122,7 +124,9 @@ impl Auth {
         caller: &Caller,
     ) -> Result<EncodedPassword, AuthError> {
         let user = current.user().id;
-        let reserved = self.attempt(Attempt::ChangePassword(user)).await?;
+        let reserved = self
+            .attempt(Attempt::ChangePassword(user, caller.address))
+            .await?;
         let verified = self.verified_password(current, typed).await;
         // A guess that was not looked at is none, and nor is one that the store kept from its end.
         if matches!(

@@ -45,9 +45,9 @@ impl Auth {
         csrf_shown: Option<&str>,
         caller: &Caller,
     ) -> Result<Grant, AuthError> {
-        let presented = self.read_refresh_token(refresh_token)?;
-        self.check_csrf(presented.session(), csrf_shown)?;
-        self.count_refresh(presented.session())?;
+        let presented = self.read_refresh_token(refresh_token, caller)?;
+        self.check_csrf(presented.session(), csrf_shown, caller)?;
+        self.count_refresh(presented.session(), caller.address)?;
         // The new access token is signed with the keys as they stand.
         self.catch_up().await?;
         for _ in 0..ATTEMPTS {
@@ -68,9 +68,10 @@ impl Auth {
     pub(super) fn read_refresh_token(
         &self,
         refresh_token: &str,
+        caller: &Caller,
     ) -> Result<PresentedRefreshToken, AuthError> {
         let refuse = |reason, error| {
-            tell_refused(reason, None);
+            self.refuse_refresh(reason, None, caller);
             error
         };
         self.refresh_tokens
@@ -136,7 +137,7 @@ impl Auth {
     ) -> Result<Usable, AuthError> {
         let id = presented.session();
         let Some((session, user)) = self.store.find_session(id).await? else {
-            tell_refused("unknown_session", Some(id));
+            self.refuse_refresh("unknown_session", Some(id), caller);
             return Err(AuthError::RefreshInvalid);
         };
         let (now, limits) = (self.clock.now(), &self.settings.sessions);
@@ -146,7 +147,7 @@ impl Auth {
                 // One whose limit has passed is not ended here: upkeep does that, which notices when the
                 // clock has jumped.
                 self.learn_end(&session);
-                tell_refused(reason.code(), Some(id));
+                self.refuse_refresh(reason.code(), Some(id), caller);
                 return Err(AuthError::SessionEnded(reason));
             }
             Decision::Reuse => {
@@ -165,16 +166,23 @@ impl Auth {
             }
             Decision::Rotate | Decision::Replay => {}
         }
-        let user =
-            live_user(&session, user).inspect_err(|_| tell_refused("user_gone", Some(id)))?;
+        let user = live_user(&session, user)
+            .inspect_err(|_| self.refuse_refresh("user_gone", Some(id), caller))?;
         Ok(if decision == Decision::Rotate {
             Usable::Current(session, user)
         } else {
             Usable::Previous(session, user)
         })
     }
-}
 
-fn tell_refused(reason: &'static str, session: Option<SessionId>) {
-    Event::RefreshRefused { reason, session }.tell();
+    /// Tells that a refresh token was refused.
+    pub(super) fn refuse_refresh(
+        &self,
+        reason: &'static str,
+        session: Option<SessionId>,
+        caller: &Caller,
+    ) {
+        let event = Event::RefreshRefused { reason, session };
+        self.gather(&event, caller.address);
+    }
 }

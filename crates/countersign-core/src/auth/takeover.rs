@@ -49,8 +49,8 @@ impl Auth {
         csrf_shown: Option<&str>,
         caller: &Caller,
     ) -> Result<Grant, AuthError> {
-        let presented = self.read_legacy_token(legacy.token)?;
-        self.check_legacy_csrf(&presented, legacy.carrier, csrf_shown)?;
+        let presented = self.read_legacy_token(legacy.token, caller)?;
+        self.check_legacy_csrf(&presented, legacy.carrier, csrf_shown, caller)?;
         // The new access token is signed with the keys as they stand.
         self.catch_up().await?;
         let as_refresh_token = presented.as_refresh_token();
@@ -107,11 +107,7 @@ impl Auth {
         let outcome = self.store.take_over(&takeover).await?;
         let session = takeover.session;
         let refused = |reason, error| {
-            Event::RefreshRefused {
-                reason,
-                session: Some(session.id),
-            }
-            .tell();
+            self.refuse_refresh(reason, Some(session.id), caller);
             Err(error)
         };
         match outcome {
@@ -181,7 +177,11 @@ impl Auth {
         legacy.read(token, self.clock.now()).ok()
     }
 
-    fn read_legacy_token(&self, token: &str) -> Result<PresentedLegacyToken, AuthError> {
+    fn read_legacy_token(
+        &self,
+        token: &str,
+        caller: &Caller,
+    ) -> Result<PresentedLegacyToken, AuthError> {
         let now = self.clock.now();
         let read = self.legacy_tokens.as_ref().map_or_else(
             || Err(RefreshTokenError::Invalid),
@@ -196,8 +196,7 @@ impl Auth {
                 RefreshTokenError::Invalid => ("legacy_invalid", AuthError::RefreshInvalid),
                 RefreshTokenError::Expired => ("legacy_expired", AuthError::RefreshExpired),
             };
-            let session = None;
-            Event::RefreshRefused { reason, session }.tell();
+            self.refuse_refresh(reason, None, caller);
             error
         })
     }
@@ -210,13 +209,14 @@ impl Auth {
         presented: &PresentedLegacyToken,
         carrier: LegacyCarrier<'_>,
         shown: Option<&str>,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
         match carrier {
             LegacyCarrier::Body => Ok(()),
             LegacyCarrier::Cookie {
                 csrf_cookie: Some(cookie),
             } if shown.is_some_and(|shown| is_double_submit(shown, cookie)) => Ok(()),
-            LegacyCarrier::Cookie { .. } => self.check_csrf(presented.session(), shown),
+            LegacyCarrier::Cookie { .. } => self.check_csrf(presented.session(), shown, caller),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct UpkeepReport {
     pub sessions_removed: u32,
     /// Counters of attempts that were forgotten and removed.
     pub throttles_removed: u32,
+    /// Entries of the audit log that were kept for long enough and removed.
+    pub audit_removed: u32,
     /// Mailed tokens and registrations that had expired and were removed.
     pub mailed_tokens_removed: u32,
 }
@@ -83,8 +85,9 @@ impl Auth {
     }
 
     /// Does one round of upkeep, if it is this process's turn: moves the signing keys on as their
-    /// schedule says, notes the names of users whom others have made or renamed, ends sessions whose limit has passed, removes those that ended long ago and the
-    /// counters of attempts that are forgotten.
+    /// schedule says, notes the names of users whom others have made or renamed, ends sessions whose limit
+    /// has passed, removes those that ended long ago, the counters of attempts that are forgotten, and old
+    /// entries of the audit log.
     ///
     /// # Errors
     /// The store's; what was done is done, and the rest is for the next round.
@@ -105,6 +108,7 @@ impl Auth {
         }
         let mut report = self.sweep_sessions(now).await?;
         report.throttles_removed = self.sweep_throttles(now).await?;
+        report.audit_removed = self.sweep_audit(now).await?;
         report.mailed_tokens_removed = self.sweep_mailed_tokens(now).await?;
         if report.sessions_expired > 0 || report.sessions_removed > 0 {
             Event::SessionsSwept {

@@ -194,6 +194,12 @@ impl PasswordHasher {
         }
     }
 
+    /// How many of the threads hash now, and how many passwords wait for one.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let load = self.pool.load();
+        (load.busy, load.waiting)
+    }
+
     /// Measures how long checking takes for each encoding among these stored passwords, on the hashing
     /// threads and without being waited for. Until that is known, [`Verdict::Wrong`] takes as long as
     /// it ever may.

@@ -10,19 +10,28 @@ use super::django::Argon2Memory;
 /// What one hashing thread does, with the memory that it keeps from one hash to the next.
 pub(super) type Job = Box<dyn FnOnce(&mut Argon2Memory) + Send>;
 
+/// How busy the threads are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PoolLoad {
+    pub(super) busy: usize,
+    pub(super) waiting: usize,
+}
+
 /// More waits than may.
 pub(super) struct Full;
 
 /// A few hashing threads. Dropping it ends them.
 pub(super) struct Pool {
     queue: Arc<Queue>,
+    threads: usize,
 }
 
 impl Pool {
     /// Starts the threads. They take memory at their first hash.
     pub(super) fn start(threads: usize, memory: &Argon2Memory) -> Self {
         let queue = Arc::new(Queue::default());
-        for index in 0..threads.max(1) {
+        let threads = threads.max(1);
+        for index in 0..threads {
             let queue = Arc::clone(&queue);
             let memory = memory.empty();
             thread::Builder::new()
@@ -30,7 +39,16 @@ impl Pool {
                 .spawn(move || run(&queue, memory))
                 .expect("the system has room for the hashing threads at start");
         }
-        Self { queue }
+        Self { queue, threads }
+    }
+
+    /// How busy the threads are now.
+    pub(super) fn load(&self) -> PoolLoad {
+        let state = self.queue.lock();
+        PoolLoad {
+            busy: self.threads.saturating_sub(state.idle_workers),
+            waiting: state.waiting.len(),
+        }
     }
 
     /// Has a job done by the next thread that is free, unless `most_waiting` wait already.

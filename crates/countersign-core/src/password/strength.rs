@@ -47,7 +47,9 @@ pub(super) fn is_trivial(rest: &str) -> bool {
 
 fn estimate_part(part: &str, words: &[&str]) -> Strength {
     let entropy = zxcvbn::zxcvbn(&with_few_signs(part), words);
-    let warning = entropy.feedback().and_then(|feedback| feedback.warning());
+    let warning = entropy
+        .feedback()
+        .and_then(zxcvbn::feedback::Feedback::warning);
     Strength {
         score: entropy.score().into(),
         guesses_log10: entropy.guesses_log10(),

@@ -102,6 +102,7 @@ macro_rules! store_contract {
             what_is_given_back_is_ones_own
             successes_at_once_leave_nothing_behind
             counters_that_are_forgotten_are_removed
+            a_silent_counter_has_nobody_wait
             a_mail_is_kept_with_the_change_that_it_tells_of
             a_mail_is_kept_with_the_sign_in_that_it_tells_of
             of_many_who_claim_at_once_no_two_have_the_same_mail

@@ -396,8 +396,8 @@ impl Store for MemoryStore {
         if tables.users.remove(&id).is_none() {
             return Ok(None);
         }
-        tables.looks.remove(&id);
         tables.mailed_tokens.retain(|_, token| token.user != id);
+        tables.looks.remove(&id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
         tables.leave(trail, &ended);
         drop(tables);

@@ -33,6 +33,8 @@ pub(crate) enum Subject<'a> {
     Address(IpAddr),
     /// Whoever signs in to this account from this address.
     AccountFromAddress(&'a str, Option<IpAddr>),
+    /// Everybody who signs in as somebody, by whichever of the user's names.
+    Anybody(Whoever<'a>),
     /// A device that the user has signed in from before.
     Device(UserId, Uuid),
     /// All devices that the user has signed in from before.
@@ -47,6 +49,15 @@ pub(crate) enum Subject<'a> {
     Mailbox(&'a str),
     /// A user who wants another address.
     EmailOf(UserId),
+}
+
+/// Who somebody wants to sign in as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whoever<'a> {
+    /// A user, by whichever name.
+    User(UserId),
+    /// Nobody, by this name. It is counted all the same, so that the time does not tell.
+    Nobody(&'a str),
 }
 
 /// Makes the keys of counters.
@@ -73,6 +84,14 @@ impl ThrottleKeys {
             Subject::AccountFromAddress(name, address) => {
                 context.update(b"account from address:");
                 context.update(&network(address));
+                context.update(name.as_bytes());
+            }
+            Subject::Anybody(Whoever::User(user)) => {
+                context.update(b"anybody as user:");
+                context.update(&user.0.to_be_bytes());
+            }
+            Subject::Anybody(Whoever::Nobody(name)) => {
+                context.update(b"anybody as nobody:");
                 context.update(name.as_bytes());
             }
             Subject::Device(user, device) => {
@@ -202,6 +221,8 @@ mod tests {
             Subject::Mailbox("alice"),
             Subject::EmailOf(UserId(1)),
             Subject::EmailOf(UserId(2)),
+            Subject::Anybody(Whoever::User(UserId(1))),
+            Subject::Anybody(Whoever::Nobody("alice")),
         ];
         let mut all: Vec<_> = subjects.iter().map(|subject| keys.key(*subject)).collect();
         all.sort_unstable();

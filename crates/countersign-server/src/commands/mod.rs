@@ -1,5 +1,6 @@
 //! The commands: one file per word of the command line.
 
+mod audit;
 mod config;
 mod createsuperuser;
 mod demo;
@@ -41,6 +42,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Keys(command) => {
             let settings = settings_for_people(&chosen)?;
             block_on(keys::run(&settings, command))
+        }
+        Command::Audit(command) => {
+            let settings = settings_for_people(&chosen)?;
+            block_on(audit::run(&settings, command))
         }
         Command::Migrate(options) => {
             let settings = settings_for_people(&chosen)?;

@@ -48,6 +48,7 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
     let tls = settings.server.tls.as_ref().map(open_tls).transpose()?;
     let mailer = Mailer::new(&settings)?;
     let auth = Arc::new(opening::open(&settings, IfMissing::Create).await?);
+    note_settings(&auth, &settings).await;
     let has_users = auth.has_users().await?;
     announce(&settings, &sockets, has_users, chosen);
     if !has_users && can_offer() {
@@ -79,6 +80,7 @@ async fn serve(chosen: &Chosen, settings: Settings, level: LevelHandle) -> Resul
             public.serve(stopped.clone()),
             operations.serve(stopped.clone()),
             worker::mail(Arc::clone(&auth), mailer, stopped.clone()),
+            worker::audit(Arc::clone(&auth), stopped.clone()),
         );
     };
     let hangup = signals::hangup().map_err(|error| no_signals(&error))?;
@@ -120,6 +122,15 @@ fn open_room(settings: &Settings) -> Result<Arc<Room>, Failure> {
         most_per_address: server.max_connections_per_address,
         trusted_proxies: server.trusted_proxies.clone(),
     }))
+}
+
+/// Has the audit log say with which settings the service runs. It runs all the same while the database cannot
+/// be written to: who is signed in can go on.
+async fn note_settings(auth: &Auth, settings: &Settings) {
+    let (digest, set) = (settings.report.digest(), settings.report.names_set());
+    if let Err(error) = auth.note_settings(&digest, &set).await {
+        tracing::warn!(event = "settings_not_noted", cause = %error);
+    }
 }
 
 /// The two listening sockets: the service manager's, if it gave any, or our own.

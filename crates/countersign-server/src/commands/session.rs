@@ -156,10 +156,10 @@ impl Pages {
 
 /// Names of users, each looked up once.
 #[derive(Default)]
-struct Usernames(HashMap<UserId, Option<String>>);
+pub(super) struct Usernames(HashMap<UserId, Option<String>>);
 
 impl Usernames {
-    async fn of(&mut self, auth: &Auth, id: UserId) -> Result<Option<&str>, Failure> {
+    pub(super) async fn of(&mut self, auth: &Auth, id: UserId) -> Result<Option<&str>, Failure> {
         let name = match self.0.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
@@ -193,7 +193,7 @@ fn show(session: &Stored, username: Option<&str>) {
     }
 }
 
-fn by_whom(by: EndedBy) -> String {
+pub(super) fn by_whom(by: EndedBy) -> String {
     match by {
         EndedBy::User(id) => format!("user {id}"),
         EndedBy::CommandLine => "the command line".to_owned(),

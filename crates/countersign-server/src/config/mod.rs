@@ -4,6 +4,7 @@
 //! Everything that is wrong is told at once, each with its way out. Which values are in force, and
 //! where each came from, is told by [`Report`].
 
+mod audit;
 mod cookies;
 mod cors;
 mod csrf;
@@ -47,6 +48,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::audit::AuditSection;
 use self::cookies::CookiesSection;
 use self::cors::CorsSection;
 use self::csrf::CsrfSection;
@@ -95,6 +97,7 @@ pub(crate) struct RawSettings {
     django: DjangoSection,
     mail: MailSection,
     notices: NoticesSection,
+    audit: AuditSection,
     log: LogSection,
 }
 
@@ -263,6 +266,7 @@ impl Settings {
             sessions: sessions.limits,
             max_sessions_per_user: sessions.max_per_user,
             keep_ended_sessions: sessions.keep_ended,
+            keep_audit: raw.audit.check(problems),
             passwords: raw
                 .password
                 .check_policy(&server.public_url.to_string(), problems),

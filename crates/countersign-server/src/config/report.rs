@@ -84,6 +84,28 @@ impl Report {
         self.0.iter().any(|entry| entry.source != Source::Default)
     }
 
+    /// The names of those that someone set, rather than leaving them at their defaults.
+    pub(crate) fn names_set(&self) -> Vec<&str> {
+        let set = self
+            .0
+            .iter()
+            .filter(|entry| entry.source != Source::Default);
+        set.map(|entry| &*entry.path).collect()
+    }
+
+    /// The SHA-256 of everything that is in force, in hexadecimal digits. No secret is part of it: whoever
+    /// reads the digest could try short ones.
+    pub(crate) fn digest(&self) -> String {
+        let mut text = String::new();
+        for InForce { path, value, .. } in &self.0 {
+            let value = value.clone().unwrap_or_default();
+            let _infallible = writeln!(text, "{path} = {value}");
+        }
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        digits.collect()
+    }
+
     /// Whether an environment variable sets this.
     pub(crate) fn is_in_environment(&self, path: &str) -> bool {
         let from = |entry: &InForce| matches!(entry.source, Source::Environment(_));

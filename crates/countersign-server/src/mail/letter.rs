@@ -116,8 +116,10 @@ impl Writer {
 pub(super) mod tests {
     use countersign_core::client::Client;
     use countersign_core::clock::SystemRandomness;
-    use countersign_core::mail::MailId;
+    use countersign_core::mail::{MailId, masked};
+    use countersign_core::mailed_token::MailedTokenId;
     use countersign_core::session::EndedBy;
+    use countersign_core::user::UserId;
 
     use super::*;
 
@@ -155,6 +157,78 @@ pub(super) mod tests {
         let mail = mail("zoë@example.org", "Zoë");
         let text = written(&mail).replace(&mail.id.to_string(), "(id)");
         insta::assert_snapshot!(text.replace("\r\n", "\n"));
+    }
+
+    /// Every letter that carries no link, and every one that does.
+    fn every_letter() -> Vec<(Mail, Option<MailedLink>)> {
+        let token = MailedTokenId::new(Timestamp::UNIX_EPOCH, &SystemRandomness);
+        let link = MailedLink::example(Timestamp::from_second(1_795_345_200).unwrap());
+        let by = EndedBy::User(UserId(1));
+        let to = masked("zoe@example.com");
+        [
+            (Message::PasswordChanged { by }, None),
+            (Message::PasswordReset, None),
+            (Message::EmailChanged { to }, None),
+            (Message::AddressTaken, None),
+            (Message::ResetPassword { token }, Some(link.clone())),
+            (Message::VerifyEmail { token }, Some(link.clone())),
+            (Message::ChangeEmail { token }, Some(link.clone())),
+            (
+                Message::Register {
+                    registration: token,
+                },
+                Some(link),
+            ),
+        ]
+        .map(|(message, link)| {
+            let mail = Mail {
+                message,
+                ..mail("zoe@example.org", "Zoë")
+            };
+            (mail, link)
+        })
+        .into()
+    }
+
+    #[test]
+    fn every_letter_reads_as_it_shall() {
+        for (mail, link) in every_letter() {
+            let letter = writer().write(&mail, link.as_ref()).unwrap();
+            let Words {
+                subject,
+                plain,
+                html,
+            } = &letter.words;
+            let text = format!("{subject}\n\n{plain}\n{html}");
+            insta::assert_snapshot!(mail.message.kind(), text);
+        }
+    }
+
+    #[test]
+    fn a_links_token_is_behind_the_sign_that_browsers_keep_to_themselves() {
+        let mut links = 0;
+        for (mail, link) in every_letter() {
+            let letter = writer().write(&mail, link.as_ref()).unwrap();
+            let text = format!("{}{}", letter.words.plain, letter.words.html);
+            let Some(link) = link else {
+                assert!(!text.contains('#'), "{text}");
+                continue;
+            };
+            for part in text
+                .split(link.token())
+                .collect::<Vec<_>>()
+                .split_last()
+                .unwrap()
+                .1
+            {
+                assert!(part.ends_with("#token="), "{text}");
+                let page = part.rsplit(['\n', '"', '>']).next().unwrap();
+                assert!(page.starts_with("https://"), "{page}");
+                assert!(!page.contains('?'), "{page}");
+                links += 1;
+            }
+        }
+        assert_eq!(links, 4 * 3);
     }
 
     #[test]

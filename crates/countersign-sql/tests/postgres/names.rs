@@ -38,7 +38,8 @@ async fn is_taken(store: &PostgresStore, name: &str) -> bool {
 async fn note_all(store: &PostgresStore, after: Option<UserId>) -> u32 {
     let (mut after, mut total) = (after, 0);
     loop {
-        let NotedNames { next, noted } = store.note_names(after, 100).await.unwrap();
+        let step = store.note_names(after, 100).await;
+        let NotedNames { next, noted } = step.expect("the store works");
         total += noted;
         if next.is_none() {
             return total;

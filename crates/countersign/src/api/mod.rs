@@ -6,6 +6,7 @@ pub(crate) mod grant;
 pub(crate) mod health;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod metrics;
 pub(crate) mod password;
 pub(crate) mod refresh;
 pub(crate) mod register;

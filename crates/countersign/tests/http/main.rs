@@ -5,7 +5,9 @@
     reason = "the helpers of these tests are tests as well"
 )]
 
+mod account_pages;
 mod api_page;
+mod audit;
 mod cookies;
 mod cors;
 mod csrf;

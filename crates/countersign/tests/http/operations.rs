@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, on the listener that only the operator reaches.
+//! `/healthz`, `/readyz` and `/metrics`, on the listener that only the operator reaches.
 
 use std::sync::Arc;
 
@@ -35,6 +35,85 @@ async fn a_process_without_storage_lives_and_is_not_ready() {
         let answer = operator.get("/readyz").send_to_operations().await;
         answer.expect(StatusCode::OK);
     }
+}
+
+/// The names in the page's `# TYPE` lines, with their types.
+fn metrics_of(page: &str) -> Vec<&str> {
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.collect()
+}
+
+#[tokio::test]
+async fn metrics_count_what_happens_and_what_is_answered() {
+    let (_service, mut visitor, ana) = service_with_ana().await;
+    let refused = visitor.login("ana", "wrong and long enough").await;
+    refused.refused(401, "invalid_credentials");
+    ana.user().await.expect(StatusCode::OK);
+    visitor
+        .get("/nothing\"here")
+        .send()
+        .await
+        .refused(404, "not_found");
+    let call = ana.delete("/users/sessions/0199c0de-7b1c-7000-8000-0123456789ab");
+    call.with_token()
+        .with_csrf()
+        .send()
+        .await
+        .refused(404, "not_found");
+
+    let answer = visitor.get("/metrics").send_to_operations().await;
+    let answer = answer.expect(StatusCode::OK);
+    assert_eq!(
+        answer.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let page = String::from_utf8(answer.bytes).unwrap();
+    let duration = "countersign_http_request_duration_seconds_count";
+    for line in [
+        "countersign_events_total{event=\"login_refused\",reason=\"wrong_password\"} 1",
+        "countersign_events_total{event=\"login_succeeded\",reason=\"\"} 1",
+        &format!("{duration}{{route=\"/users/login\",method=\"POST\",status=\"2xx\"}} 1"),
+        &format!("{duration}{{route=\"/users/login\",method=\"POST\",status=\"4xx\"}} 1"),
+        &format!("{duration}{{route=\"/users/user\",method=\"GET\",status=\"2xx\"}} 1"),
+        &format!(
+            "{duration}{{route=\"/users/sessions/{{id}}\",method=\"DELETE\",status=\"4xx\"}} 1"
+        ),
+        &format!("{duration}{{route=\"none\",method=\"GET\",status=\"4xx\"}} 1"),
+        "countersign_changes_heard 1",
+        "countersign_hashing_waiting 0",
+    ] {
+        assert!(
+            page.lines().any(|told| told == line),
+            "{line} is not in\n{page}"
+        );
+    }
+    // Each line is a comment or a sample, and each sample belongs to a metric that was declared.
+    let declared = metrics_of(&page);
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        let name = name.split('{').next().unwrap();
+        let of = |metric: &&str| name.starts_with(metric.split(' ').next().unwrap());
+        assert!(declared.iter().any(of), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_reference_and_nothing_else_is() {
+    let service = Setup::development().start().await;
+    let answer = service.visitor().get("/metrics").send_to_operations().await;
+    let page = String::from_utf8(answer.bytes).unwrap();
+    let reference = include_str!("../../../../docs/operations.md");
+    let (_, section) = reference.split_once("\n## Metrics\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: Vec<_> = rows
+        .map(|row| {
+            let (name, rest) = row.split_once("` | ").unwrap();
+            format!("{name} {}", rest.split(" |").next().unwrap())
+        })
+        .collect();
+    assert_eq!(documented, metrics_of(&page));
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ async fn every_field_is_checked_and_all_that_is_wrong_is_told() {
     for (body, errors) in [
         (json!({}), vec!["email:required", "password:required"]),
         (
-            json!({"username": "a b", "email": "a@b\r\nBcc: x@y", "password": "", "first_name": "a\n", "last_name": 7}),
+            json!({"username": "a b", "email": "a@b\r\nBcc: x@y", "password": "", "first_name": "a\u{7}b", "last_name": 7}),
             vec![
                 "username:invalid",
                 "email:invalid",

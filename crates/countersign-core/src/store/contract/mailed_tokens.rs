@@ -724,3 +724,41 @@ pub async fn expired_tokens_are_removed(store: Arc<dyn Store>) {
     assert!(is_there(&*store, &alive).await);
     assert!(find(&*store, waiting.id).await.is_some());
 }
+
+/// Not for every store: where the users table has one column for the name and for the address, whoever
+/// registers has both in one, and whoever moves is called otherwise.
+pub async fn where_the_name_is_the_address(store: Arc<dyn Store>) {
+    let other = registration("zoe", "zoe@example.org");
+    let outcome = register(&*store, &other).await;
+    assert_eq!(outcome, RegisterOutcome::NameIsNotTheAddress);
+    let mut made = Vec::new();
+    for address in ["zoe@example.org", "ida@example.org"] {
+        let own = registration(address, address);
+        assert_eq!(register(&*store, &own).await, RegisterOutcome::Pending);
+        let outcome = complete(&*store, &own).await;
+        let RegistrationOutcome::Made(user) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(
+            (&*user.username, &*user.email, user.email_verified),
+            (address, address, true)
+        );
+        made.push(user);
+    }
+    let [zoe, _] = <[User; 2]>::try_from(made).unwrap();
+    let moving = async |to: &str| {
+        let token = kept(&*store, &zoe, MailedPurpose::ChangeEmail, to).await;
+        let proof = EmailProof {
+            before: password("registered"),
+            ..proof(&token, &zoe)
+        };
+        prove(&*store, &proof).await
+    };
+    assert_eq!(moving("ida@example.org").await, EmailOutcome::Taken);
+    assert_eq!(moving("zoe@example.com").await, EmailOutcome::Proven);
+    let moved = found(&*store, &zoe).await;
+    assert_eq!(
+        (&*moved.username, &*moved.email, moved.email_verified),
+        ("zoe@example.com", "zoe@example.com", true)
+    );
+}

@@ -44,8 +44,8 @@ function reason(why) {
 
 // ---------------------------------------------------------------- signing in and out
 
-find("username").value = settings.username ?? "";
-find("password").value = settings.password ?? "";
+find("username").defaultValue = settings.username ?? "";
+find("password").defaultValue = settings.password ?? "";
 find("known-password").hidden = !settings.password;
 find("known-password-text").textContent = settings.password ?? "";
 
@@ -55,6 +55,7 @@ find("sign-in").addEventListener("submit", async (event) => {
   problem.hidden = true;
   try {
     await account.login(Object.fromEntries(new FormData(event.target)));
+    event.target.reset(); // a password has no business in the page any more
     find("main").focus();
     scrollTo(0, 0);
   } catch (error) {

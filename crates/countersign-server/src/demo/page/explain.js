@@ -24,6 +24,7 @@ export function explain({ account, settings, look, tellProblem }) {
     shown = token;
     const [header, claims] = token.split(".").slice(0, 2).map(decoded);
     life = { end: claims.exp * 1000, whole: (claims.exp - claims.iat) * 1000 };
+    find("life-whole").textContent = life.whole === 60_000 ? "a minute" : `${life.whole / 1000} seconds`;
     draw(find("claims"), explained(header, claims));
     readSights();
   }
@@ -51,6 +52,7 @@ export function explain({ account, settings, look, tellProblem }) {
   // -------------------------------------------------------------- tabs, and a second device
 
   let device;
+  find("second-device").hidden = !settings.password;
 
   // Each tab holds a lock that all can hold; so they can be counted.
   navigator.locks?.request("countersign-demo-tab", { mode: "shared" }, () => new Promise(() => {}));
@@ -68,7 +70,7 @@ export function explain({ account, settings, look, tellProblem }) {
         method: "POST",
         credentials: "omit",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ username: find("username").value, password: find("password").value }),
+        body: JSON.stringify({ username: settings.username, password: settings.password }),
       });
       const body = await answer.json();
       if (!answer.ok) throw new Error(body.detail);
