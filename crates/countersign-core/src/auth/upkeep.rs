@@ -27,8 +27,9 @@ const BATCH: u32 = 500;
 /// Batches in one round. A table of ten million sessions is looked through in three hours.
 const BATCHES: u32 = 100;
 
-/// Batches of users' names in one round: a million users are looked through in three hours.
-const NAME_BATCHES: u32 = 5;
+/// Batches of users' names in one round: a million users are looked through in three
+/// hours.
+const NAME_BATCHES: u32 = 20;
 
 /// The number that no user has a lower one than.
 const BEFORE_ALL: UserId = UserId(i64::MIN);
