@@ -2,10 +2,11 @@
 
 mod support;
 
-use countersign_core::store::{CreateUserError, NotedNames, Store as _};
+use countersign_core::session::EndedBy;
+use countersign_core::store::{CreateUserError, EndedAt, NotedNames, Store as _};
 use countersign_core::user::{NewUser, UserId, Username};
 use countersign_sql::SqliteStore;
-use support::{Place, ana};
+use support::{Place, ana, start};
 
 fn called(name: &str) -> NewUser {
     NewUser {
@@ -148,6 +149,25 @@ async fn who_is_renamed_or_deleted_is_noticed_by_and_by() {
         })
         .unwrap();
     assert_eq!(known, 248, "of who is no more nothing is kept");
+}
+
+#[tokio::test]
+async fn of_a_deleted_user_no_name_is_kept() {
+    let place = Place::new();
+    let store = place.open();
+    let ana = store.create_user(&ana()).await.unwrap();
+    let ending = EndedAt {
+        at: start(),
+        by: EndedBy::CommandLine,
+    };
+    store.delete_user(ana.id, ending).await.unwrap();
+    let kept: u32 = place
+        .stranger()
+        .query_row("SELECT count(*) FROM countersign_name", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(kept, 0);
 }
 
 #[tokio::test]
