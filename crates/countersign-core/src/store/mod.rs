@@ -592,6 +592,8 @@ pub struct OpenSession {
     /// How many sessions the user may have at once, this one among them: of more, those used least
     /// recently end.
     pub most: Option<NonZeroU32>,
+    /// What the user is told of it, kept in the same transaction.
+    pub mail: Option<Mail>,
     /// What it leaves in the audit log.
     pub trail: Trail,
 }
