@@ -158,12 +158,15 @@ async fn who_is_renamed_or_deleted_is_noticed_by_and_by() {
 async fn of_a_deleted_user_no_name_is_kept() {
     let place = Place::new();
     let store = place.open();
-    let ana = store.create_user(&ana()).await.unwrap();
+    let ana = store.create_user(&ana(), &Trail::default()).await.unwrap();
     let ending = EndedAt {
         at: start(),
         by: EndedBy::CommandLine,
     };
-    store.delete_user(ana.id, ending).await.unwrap();
+    store
+        .delete_user(ana.id, ending, &Trail::default())
+        .await
+        .unwrap();
     let kept: u32 = place
         .stranger()
         .query_row("SELECT count(*) FROM countersign_name", [], |row| {
