@@ -48,17 +48,16 @@ impl Auth {
         let mut hashed = None;
         for _ in 0..ATTEMPTS {
             let (stored, account) = self.shown_reset_token(token).await?;
-            let encoded = match hashed.take() {
-                Some(encoded) => encoded,
-                None => {
-                    let owner = PasswordOwner::of(&account.user);
-                    self.new_password(new.clone(), owner)
-                        .await
-                        .map_err(|error| match error {
-                            AuthError::Validation(refusal) => refusal.about("new_password").into(),
-                            other => other,
-                        })?
-                }
+            let encoded = if let Some(encoded) = hashed.take() {
+                encoded
+            } else {
+                let owner = PasswordOwner::of(&account.user);
+                self.new_password(new.clone(), owner)
+                    .await
+                    .map_err(|error| match error {
+                        AuthError::Validation(refusal) => refusal.about("new_password").into(),
+                        other => other,
+                    })?
             };
             let user = &account.user;
             let (now, by) = (self.clock.now(), EndedBy::User(user.id));

@@ -57,11 +57,6 @@ impl Statements {
         let is_active = users.needed(UserColumn::IsActive);
         let email = users.column(UserColumn::Email).unwrap_or(username);
         let user = user_columns(&users);
-        let [first_name, last_name] =
-            [UserColumn::FirstName, UserColumn::LastName].map(|column| users.column(column));
-        let changed_first = format!("coalesce($3, {})", first_name.unwrap_or_default());
-        let changed_last = format!("coalesce($4, {})", last_name.unwrap_or_default());
-        let names = users.assign(&[(first_name, &changed_first), (last_name, &changed_last)]);
         Self {
             powers: powers_sql(&users, "$1", "$2"),
             find: format!("SELECT {user} FROM {table} AS auth_user WHERE {id} = $1"),
@@ -129,11 +124,7 @@ impl Statements {
                      AND (SELECT true FROM {table} AS auth_user WHERE auth_user.{id} = user_id)
                          IS NULL"
             ),
-            update_profile: changing_user(
-                &users,
-                &format!("UPDATE {table} SET {names} WHERE {id} = $2"),
-                left!("$5", "SELECT NULL::bigint FROM changed"),
-            ),
+            update_profile: update_profile(&users),
             lock: format!(
                 "SELECT {user}, {password} FROM {table} AS auth_user WHERE {id} = $1
                  FOR NO KEY UPDATE"
@@ -239,6 +230,21 @@ fn changing_user(users: &Users, change: &str, left: &str) -> String {
         id = users.needed(UserColumn::Id),
         told = told!(said_user_changed!("changed")),
         user = user_columns(users),
+    )
+}
+
+/// Changes a user's names, in the columns that there are.
+fn update_profile(users: &Users) -> String {
+    let [first_name, last_name] =
+        [UserColumn::FirstName, UserColumn::LastName].map(|column| users.column(column));
+    let changed_first = format!("coalesce($3, {})", first_name.unwrap_or_default());
+    let changed_last = format!("coalesce($4, {})", last_name.unwrap_or_default());
+    let names = users.assign(&[(first_name, &changed_first), (last_name, &changed_last)]);
+    let (table, id) = (&users.table, users.needed(UserColumn::Id));
+    changing_user(
+        users,
+        &format!("UPDATE {table} SET {names} WHERE {id} = $2"),
+        left!("$5", "SELECT NULL::bigint FROM changed"),
     )
 }
 
