@@ -105,6 +105,12 @@ pub enum Event<'a> {
         user: Option<UserId>,
         reason: LoginRefusal,
     },
+    /// A user signed in after many sign-ins had been refused, so many since the last.
+    LoginAfterFailures {
+        user: UserId,
+        session: SessionId,
+        failures: u32,
+    },
     /// A stored password was re-hashed to today's cost.
     PasswordUpgraded { user: UserId },
     /// A refresh token of the Django site was exchanged for a session.
@@ -237,6 +243,7 @@ macro_rules! events {
 events! {
     LoginSucceeded "login_succeeded" Each;
     LoginRefused "login_refused" Each;
+    LoginAfterFailures "login_after_failures" Each;
     PasswordUpgraded "password_upgraded" Each;
     SessionTakenOver "session_taken_over" Each;
     SessionRefreshed "session_refreshed" Nothing;
@@ -276,6 +283,12 @@ events! {
 impl Event<'_> {
     /// The name of [`Event::SessionEnded`].
     pub const SESSION_ENDED: &'static str = "session_ended";
+    /// The name of [`Event::LoginSucceeded`].
+    pub const LOGIN_SUCCEEDED: &'static str = "login_succeeded";
+    /// The name of [`Event::LoginRefused`].
+    pub const LOGIN_REFUSED: &'static str = "login_refused";
+    /// The name of [`Event::SessionTakenOver`].
+    pub const SESSION_TAKEN_OVER: &'static str = "session_taken_over";
 
     /// Its entry, if one is kept of each.
     pub(crate) fn entry(
@@ -303,6 +316,7 @@ impl Event<'_> {
     const fn user(&self) -> Option<UserId> {
         match *self {
             Self::LoginSucceeded { user, .. }
+            | Self::LoginAfterFailures { user, .. }
             | Self::PasswordUpgraded { user }
             | Self::SessionTakenOver { user, .. }
             | Self::SessionRefreshed { user, .. }
@@ -344,6 +358,7 @@ impl Event<'_> {
     const fn session(&self) -> Option<SessionId> {
         match *self {
             Self::LoginSucceeded { session, .. }
+            | Self::LoginAfterFailures { session, .. }
             | Self::SessionTakenOver { session, .. }
             | Self::SessionRefreshed { session, .. }
             | Self::RefreshReplayed { session, .. }
@@ -372,6 +387,7 @@ impl Event<'_> {
                 ..
             } => json!({"is_staff": is_staff, "is_superuser": is_superuser}),
             Self::Throttled { limit, .. } => json!({"limit": limit}),
+            Self::LoginAfterFailures { failures, .. } => json!({"failures": failures}),
             Self::SigningKeyMoved { kid, state } => json!({"kid": kid, "state": state}),
             Self::SettingsInForce { digest, set } => json!({"digest": digest, "set": set}),
             _ => Value::Null,
@@ -418,6 +434,11 @@ impl Event<'_> {
             Self::SessionRefreshed { user, session } | Self::RefreshReplayed { user, session } => {
                 debug!(event, %user, %session);
             }
+            Self::LoginAfterFailures {
+                user,
+                session,
+                failures,
+            } => warn!(event, %user, %session, failures),
             Self::RefreshReused { user, session } => warn!(event, %user, %session),
             Self::RefreshRefused { reason, session } => {
                 info!(event, session = session.map(display), reason);

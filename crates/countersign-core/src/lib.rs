@@ -15,6 +15,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod client;
 pub mod clock;
 pub mod csrf;
 pub mod error;
@@ -23,6 +24,7 @@ mod known;
 mod likeness;
 pub mod mail;
 pub mod mailed_token;
+pub mod notices;
 pub mod password;
 pub mod refresh_token;
 pub mod rotation;

@@ -106,6 +106,7 @@ async fn fill(store: &Arc<SqliteStore>) -> Vec<SessionId> {
                 upgraded: None,
                 replaced: None,
                 most: None,
+                mail: None,
                 trail: Trail::default(),
             };
             openings.spawn(async move { store.open_session(&opening).await.expect("opened") });

@@ -222,6 +222,7 @@ async fn fill(store: &PostgresStore) -> Vec<Arc<Rotating>> {
             upgraded: None,
             replaced: None,
             most: None,
+            mail: None,
             trail: Trail::default(),
         };
         store.open_session(&opening).await.expect("opened");

@@ -1,7 +1,9 @@
 //! Words that stand in every database alike.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use countersign_core::client::{Client, Program, System};
 use countersign_core::mail::Message;
 use countersign_core::mailed_token::MailedTokenId;
 use countersign_core::session::EndedBy;
@@ -35,6 +37,14 @@ pub(crate) fn write_message(message: &Message) -> String {
     let kind = message.kind();
     match message {
         Message::PasswordChanged { by } => format!("{kind} {}", write_ended_by(*by)),
+        Message::NewDevice { address, client } => {
+            format!("{kind} {}", write_whereabouts(*address, *client))
+        }
+        Message::LoginAfterFailures {
+            failures,
+            address,
+            client,
+        } => format!("{kind} {failures} {}", write_whereabouts(*address, *client)),
         Message::EmailChanged { to } => format!("{kind} {to}"),
         Message::ResetPassword { token: id }
         | Message::VerifyEmail { token: id }
@@ -47,6 +57,32 @@ pub(crate) fn write_message(message: &Message) -> String {
     }
 }
 
+/// What stands for nothing.
+const NOTHING: &str = "-";
+
+/// A word each: the address, the program and the system.
+fn write_whereabouts(address: Option<IpAddr>, client: Client) -> String {
+    let address = address.map_or_else(|| NOTHING.to_owned(), |address| address.to_string());
+    let program = client.program.map_or(NOTHING, Program::code);
+    let system = client.system.map_or(NOTHING, System::code);
+    format!("{address} {program} {system}")
+}
+
+/// A program or system of which only a later version of this program knows is one that nobody knows.
+fn read_whereabouts(text: &str) -> Option<(Option<IpAddr>, Client)> {
+    let words: Vec<_> = text.split(' ').collect();
+    let [address, program, system] = words.try_into().ok()?;
+    let address = match address {
+        NOTHING => None,
+        address => Some(address.parse().ok()?),
+    };
+    let client = Client {
+        program: Program::of_code(program),
+        system: System::of_code(system),
+    };
+    Some((address, client))
+}
+
 /// Messages that [`read_message`] can read, as a condition on the column `message`: what only a later version
 /// of this program can read waits for it, and keeps nothing else from being delivered.
 macro_rules! readable_messages {
@@ -54,7 +90,7 @@ macro_rules! readable_messages {
         readable_messages!(
             "password\\_changed" "password\\_reset" "email\\_changed" "reset\\_password"
             "verify\\_email" "change\\_email" "register" "address\\_taken" "reset\\_asked"
-            "verification\\_asked"
+            "verification\\_asked" "new\\_device" "login\\_after\\_failures"
         )
     };
     ($first:literal $($kind:literal)*) => {
@@ -84,6 +120,19 @@ pub(crate) fn read_message(text: &str) -> Option<Message> {
         "register" => Message::Register {
             registration: id()?,
         },
+        "new_device" => {
+            let (address, client) = read_whereabouts(rest)?;
+            return Some(Message::NewDevice { address, client });
+        }
+        "login_after_failures" => {
+            let (failures, rest) = rest.split_once(' ')?;
+            let (address, client) = read_whereabouts(rest)?;
+            return Some(Message::LoginAfterFailures {
+                failures: failures.parse().ok()?,
+                address,
+                client,
+            });
+        }
         "address_taken" => Message::AddressTaken,
         "reset_asked" => Message::ResetAsked,
         "verification_asked" => Message::VerificationAsked,
@@ -96,6 +145,7 @@ pub(crate) fn read_message(text: &str) -> Option<Message> {
 /// Why somebody is not given an address.
 pub(crate) const EMAIL_USED: &str =
     "another user has this e-mail address, and the table lets no two have the same";
+
 /// An object in JSON.
 pub(crate) fn write_details(details: &Map<String, Value>) -> String {
     serde_json::to_string(details).expect("an object of values is written as it is")

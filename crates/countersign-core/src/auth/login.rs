@@ -4,15 +4,17 @@ use jiff::Timestamp;
 
 use super::attempt::Attempt;
 use super::{Auth, Grant, tell_ended};
-use crate::audit::{Caller, Event, LoginRefusal, Trail};
+use crate::audit::{AuditQuery, Caller, Event, LoginRefusal, Trail};
 use crate::error::AuthError;
+use crate::mail::Mail;
+use crate::notices::{LOOKED_AT, Noteworthy, SignIn};
 use crate::password::{EncodedPassword, Overloaded, Password, Verdict};
 use crate::session::{EndReason, EndedBy, Generation, Session, SessionId};
 use crate::store::{OpenOutcome, OpenSession};
 use crate::throttle::DeviceToken;
 use crate::throttle::device::{DeviceTokens, KnownDevice};
 use crate::throttle::keys::is_too_long;
-use crate::user::{Credentials, Email, UserId, Username};
+use crate::user::{Credentials, Email, User, UserId, Username};
 
 /// How often a password is checked anew that was replaced while it was being checked.
 const ATTEMPTS: usize = 3;
@@ -32,6 +34,13 @@ pub struct Login<'a> {
     pub device: Option<&'a str>,
     /// The legacy token that the browser had: it is used up.
     pub legacy_token: Option<&'a str>,
+}
+
+/// What there is to tell of a sign-in.
+struct News {
+    /// So many were refused before it.
+    failures: Option<u32>,
+    mail: Option<Mail>,
 }
 
 impl Auth {
@@ -62,7 +71,7 @@ impl Auth {
         let outcome = if reserved.is_muted {
             self.refuse_muted(&login, &caller, user).await
         } else {
-            self.try_repeatedly(&login, &caller, found).await
+            self.try_repeatedly(&login, &caller, found, device).await
         };
         // A guess that was not looked at is none, and nor is one that the store kept from its end.
         if matches!(
@@ -98,14 +107,15 @@ impl Auth {
         login: &Login<'_>,
         caller: &Caller,
         mut found: Option<Credentials>,
+        device: Option<KnownDevice>,
     ) -> Result<Grant, AuthError> {
         for _ in 1..ATTEMPTS {
-            if let Some(grant) = self.try_to_log_in(login, caller, found).await? {
+            if let Some(grant) = self.try_to_log_in(login, caller, found, device).await? {
                 return Ok(grant);
             }
             found = self.find_typed(login.username).await?;
         }
-        let last = self.try_to_log_in(login, caller, found).await?;
+        let last = self.try_to_log_in(login, caller, found, device).await?;
         if let Some(grant) = last {
             return Ok(grant);
         }
@@ -155,6 +165,7 @@ impl Auth {
         login: &Login<'_>,
         caller: &Caller,
         found: Option<Credentials>,
+        device: Option<KnownDevice>,
     ) -> Result<Option<Grant>, AuthError> {
         let (user, stored) = found.map(|found| (found.user, found.password)).unzip();
         let verdict = self
@@ -185,8 +196,9 @@ impl Auth {
             .and_then(|token| self.genuine_refresh_token(token))
             .map(|presented| presented.session());
         let session = self.new_session(user.id, login.remember, caller.clone(), now);
+        let news = self.news(&user, device, caller).await?;
         let grant = self
-            .open_session(session, stored, upgraded, replaced, caller)
+            .open_session(session, stored, upgraded, replaced, news, caller)
             .await?;
         if grant.is_some()
             && let Some(legacy) = login
@@ -207,6 +219,7 @@ impl Auth {
         verified: EncodedPassword,
         upgraded: Option<EncodedPassword>,
         replaced: Option<SessionId>,
+        news: News,
         caller: &Caller,
     ) -> Result<Option<Grant>, AuthError> {
         // The access token is signed with the keys as they stand.
@@ -217,7 +230,12 @@ impl Auth {
             user,
             session: session.id,
         };
-        let events = std::iter::once(signed_in);
+        let after_failures = news.failures.map(|failures| Event::LoginAfterFailures {
+            user,
+            session: session.id,
+            failures,
+        });
+        let events = std::iter::once(signed_in).chain(after_failures);
         let events = events.chain(upgraded.as_ref().map(|_| Event::PasswordUpgraded { user }));
         let trail = events.clone().fold(Trail::of(caller), |trail, event| {
             trail.with(&event, now, Some(EndedBy::User(user)))
@@ -228,6 +246,7 @@ impl Auth {
             upgraded,
             replaced,
             most: self.settings.max_sessions_per_user,
+            mail: news.mail,
             trail,
         };
         let outcome = self.store.open_session(&opening).await?;
@@ -243,6 +262,36 @@ impl Auth {
         events.for_each(|event| event.tell());
         tell_ended(&ended);
         Ok(Some(self.grant(&session, account, powers, now)))
+    }
+
+    /// What there is to tell of a sign-in that is about to succeed. Of two at the same moment each tells.
+    async fn news(
+        &self,
+        user: &User,
+        device: Option<KnownDevice>,
+        caller: &Caller,
+    ) -> Result<News, AuthError> {
+        let latest = AuditQuery {
+            user: Some(user.id),
+            session: None,
+            event: None,
+            since: None,
+            until: None,
+            after: None,
+            limit: LOOKED_AT,
+        };
+        let latest = self.store.list_audit(&latest).await?;
+        let latest: Vec<_> = latest.into_iter().map(|recorded| recorded.entry).collect();
+        let sign_in = SignIn {
+            caller,
+            device_is_known: device.is_some(),
+            latest: &latest,
+        };
+        let Noteworthy { failures, message } = sign_in.noteworthy(&self.settings.notices);
+        Ok(News {
+            failures,
+            mail: message.and_then(|message| self.mail_to(user, message)),
+        })
     }
 
     fn new_session(&self, user: UserId, remember: bool, caller: Caller, now: Timestamp) -> Session {

@@ -158,9 +158,11 @@ impl Auth {
         Ok(())
     }
 
-    /// A mail to a user, if mail is sent at all and there is an address to send it to.
+    /// A mail to a user, if mail is sent at all, this is among what users are told, and there is an address to
+    /// send it to.
     pub(super) fn mail_to(&self, user: &User, message: Message) -> Option<Mail> {
-        if !self.settings.queue_mail || user.email.is_empty() {
+        let is_wanted = self.settings.queue_mail && self.settings.notices.want(&message);
+        if !is_wanted || user.email.is_empty() {
             return None;
         }
         let now = self.clock.now();

@@ -106,7 +106,9 @@ impl Auth {
             Message::PasswordChanged { .. }
             | Message::PasswordReset
             | Message::EmailChanged { .. }
-            | Message::AddressTaken => Ok(Prepared::Letter(mail.clone(), None)),
+            | Message::AddressTaken
+            | Message::NewDevice { .. }
+            | Message::LoginAfterFailures { .. } => Ok(Prepared::Letter(mail.clone(), None)),
             Message::ResetAsked => self.reset_letters(mail).await,
             Message::VerificationAsked => self.verification_letters(mail).await,
             Message::ResetPassword { token }

@@ -41,6 +41,7 @@ use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
 use crate::known::{self, Known, Standing};
 use crate::mailed_token::MailedTokens;
+use crate::notices::NoticeSettings;
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy, WriteAs};
 use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
@@ -258,6 +259,8 @@ pub struct AuthSettings {
     /// Whether people are told by mail what happens to their accounts. Only where somebody delivers it
     /// ([`Auth::run_mail`]): nothing else empties the queue.
     pub queue_mail: bool,
+    /// Of what they are told.
+    pub notices: NoticeSettings,
 }
 
 impl Default for AuthSettings {
@@ -282,6 +285,7 @@ impl Default for AuthSettings {
             mailed_tokens: MailedTokenSettings::default(),
             registration: RegistrationSettings::default(),
             queue_mail: false,
+            notices: NoticeSettings::default(),
         }
     }
 }

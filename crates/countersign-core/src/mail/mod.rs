@@ -13,12 +13,14 @@
 pub mod schedule;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::client::Client;
 use crate::clock::Randomness;
 use crate::mailed_token::{MailedLink, MailedToken, MailedTokenId};
 use crate::session::EndedBy;
@@ -85,6 +87,22 @@ pub enum Message {
     ResetAsked,
     /// No letter yet: whoever has this address wants the link that proves it once more.
     VerificationAsked,
+    /// Somebody signed in from a device that the user had not signed in from before.
+    NewDevice {
+        /// From where.
+        address: Option<IpAddr>,
+        /// With what.
+        client: Client,
+    },
+    /// Somebody signed in after many who could not.
+    LoginAfterFailures {
+        /// How many were refused since the sign-in before.
+        failures: u32,
+        /// Where the one who could came from.
+        address: Option<IpAddr>,
+        /// With what.
+        client: Client,
+    },
 }
 
 impl Message {
@@ -101,6 +119,8 @@ impl Message {
             Self::AddressTaken => "address_taken",
             Self::ResetAsked => "reset_asked",
             Self::VerificationAsked => "verification_asked",
+            Self::NewDevice { .. } => "new_device",
+            Self::LoginAfterFailures { .. } => "login_after_failures",
         }
     }
 }

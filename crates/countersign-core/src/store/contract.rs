@@ -104,6 +104,7 @@ macro_rules! store_contract {
             counters_that_are_forgotten_are_removed
             a_silent_counter_has_nobody_wait
             a_mail_is_kept_with_the_change_that_it_tells_of
+            a_mail_is_kept_with_the_sign_in_that_it_tells_of
             of_many_who_claim_at_once_no_two_have_the_same_mail
             a_claim_that_runs_out_is_somebody_elses
             mail_is_claimed_in_the_order_in_which_it_is_due
@@ -211,6 +212,7 @@ fn opening(user: &User) -> OpenSession {
         upgraded: None,
         replaced: None,
         most: None,
+        mail: None,
         trail: Trail::default(),
     }
 }
@@ -1417,6 +1419,33 @@ pub async fn a_mail_is_kept_with_the_change_that_it_tells_of(store: Arc<dyn Stor
     assert_eq!(changed, PasswordOutcome::Changed(Vec::new()));
     let claimed = ClaimedMail {
         mail: changing.mail.unwrap(),
+        attempts: 1,
+        until: after(200),
+    };
+    assert_eq!(store.claim_mail(&all).await.unwrap(), [claimed]);
+}
+
+/// Neither without the other, and once also where the store was asked twice.
+pub async fn a_mail_is_kept_with_the_sign_in_that_it_tells_of(store: Arc<dyn Store>) {
+    let ana = user(&*store, "ana").await;
+    let all = claim(100, 200, 10);
+    let signing_in = OpenSession {
+        mail: Some(mail_to(&ana, after(60))),
+        ..opening(&ana)
+    };
+    let outdated = OpenSession {
+        verified: password("other"),
+        ..signing_in.clone()
+    };
+    let refused = store.open_session(&outdated).await.unwrap();
+    assert_eq!(refused, OpenOutcome::Changed);
+    assert_eq!(store.claim_mail(&all).await.unwrap(), []);
+    for _ in 0..2 {
+        let opened = store.open_session(&signing_in).await.unwrap();
+        assert!(matches!(opened, OpenOutcome::Opened { .. }));
+    }
+    let claimed = ClaimedMail {
+        mail: signing_in.mail.unwrap(),
         attempts: 1,
         until: after(200),
     };

@@ -441,6 +441,7 @@ impl Store for MemoryStore {
             .is_none()
         {
             tables.leave(&opening.trail, &ended);
+            tables.queue(opening.mail.as_ref());
         }
         drop(tables);
         self.tell_ended(&ended);

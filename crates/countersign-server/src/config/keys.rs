@@ -91,7 +91,7 @@ pub(crate) fn schema() -> Value {
 }
 
 /// The order in which sections are shown: first where the service is, then what it does.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 18] = [
     "server",
     "database",
     "secrets",
@@ -104,8 +104,11 @@ const ORDER: [&str; 15] = [
     "csrf",
     "password",
     "throttle",
+    "registration",
     "django",
     "mail",
+    "notices",
+    "audit",
     "log",
 ];
 

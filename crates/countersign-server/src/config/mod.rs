@@ -18,6 +18,7 @@ mod layers;
 mod legacy_tokens;
 mod log;
 mod mail;
+mod notices;
 mod password;
 mod problems;
 pub(crate) mod reference;
@@ -60,6 +61,7 @@ use self::log::LogSection;
 pub(crate) use self::log::{LogFormat, LogSettings};
 use self::mail::MailSection;
 pub(crate) use self::mail::{MailSettings, SmtpSecurity, SmtpSettings, TransportSettings};
+use self::notices::NoticesSection;
 use self::password::PasswordSection;
 pub(crate) use self::problems::Problems;
 pub(crate) use self::registration::PageSettings;
@@ -94,6 +96,7 @@ pub(crate) struct RawSettings {
     throttle: ThrottleSection,
     django: DjangoSection,
     mail: MailSection,
+    notices: NoticesSection,
     audit: AuditSection,
     log: LogSection,
 }
@@ -276,6 +279,7 @@ impl Settings {
             },
             registration: raw.registration.check(&server, &mail.transport, problems),
             queue_mail: mail.transport.delivers(),
+            notices: raw.notices.check(),
         };
         let http = HttpSettings {
             public_url: server.public_url.clone(),

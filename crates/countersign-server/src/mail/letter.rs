@@ -83,6 +83,15 @@ impl Writer {
 
     fn values(&self, mail: &Mail, link: Option<&MailedLink>) -> Values {
         let time = |instant: Timestamp| instant.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let (address, client, failures) = match &mail.message {
+            Message::NewDevice { address, client } => (*address, Some(client), None),
+            Message::LoginAfterFailures {
+                failures,
+                address,
+                client,
+            } => (*address, Some(client), Some(failures)),
+            _ => (None, None, None),
+        };
         Values {
             username: mail.username.clone(),
             time: time(mail.queued_at),
@@ -93,12 +102,19 @@ impl Writer {
                 Message::EmailChanged { to } => to.clone(),
                 _ => String::new(),
             },
+            address: address.map_or_else(
+                || "an unknown address".to_owned(),
+                |address| address.to_string(),
+            ),
+            client: client.map_or_else(String::new, ToString::to_string),
+            failures: failures.map_or_else(String::new, ToString::to_string),
         }
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use countersign_core::client::Client;
     use countersign_core::clock::SystemRandomness;
     use countersign_core::mail::{MailId, masked};
     use countersign_core::mailed_token::MailedTokenId;
@@ -213,6 +229,35 @@ pub(super) mod tests {
             }
         }
         assert_eq!(links, 4 * 3);
+    }
+
+    #[test]
+    fn notices_of_sign_ins_read_like_this() {
+        let address = Some("2001:db8::7".parse().unwrap());
+        let hostile = "<b>Call +1 555 0100</b> Firefox/140 Windows";
+        let client = Client::of_user_agent(Some(hostile));
+        let notices = [
+            Message::NewDevice { address, client },
+            Message::LoginAfterFailures {
+                failures: 12,
+                address,
+                client,
+            },
+        ];
+        let written = notices.map(|message| {
+            let mail = Mail {
+                message,
+                ..mail("zoë@example.org", "Zoë")
+            };
+            let Words {
+                subject,
+                plain,
+                html,
+            } = writer().write(&mail, None).unwrap().words;
+            assert!(!plain.contains("555") && !html.contains("555"), "{plain}");
+            format!("{subject}\n\n{plain}\n{html}")
+        });
+        insta::assert_snapshot!(written.join("\n"));
     }
 
     #[test]

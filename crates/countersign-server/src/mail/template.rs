@@ -13,16 +13,22 @@ pub(super) enum Name {
     Link,
     Expires,
     NewEmail,
+    Address,
+    Client,
+    Failures,
 }
 
 impl Name {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("username", Self::Username),
         ("time", Self::Time),
         ("service", Self::Service),
         ("link", Self::Link),
         ("expires", Self::Expires),
         ("new_email", Self::NewEmail),
+        ("address", Self::Address),
+        ("client", Self::Client),
+        ("failures", Self::Failures),
     ];
 
     /// Whether every mail has it.
@@ -58,6 +64,12 @@ pub(super) struct Values {
     pub(super) expires: String,
     /// The address that an account has now, for those who know it.
     pub(super) new_email: String,
+    /// Where somebody signed in from.
+    pub(super) address: String,
+    /// What with, in words of ours.
+    pub(super) client: String,
+    /// How many could not before.
+    pub(super) failures: String,
 }
 
 impl Values {
@@ -69,6 +81,9 @@ impl Values {
             Name::Link => &self.link,
             Name::Expires => &self.expires,
             Name::NewEmail => &self.new_email,
+            Name::Address => &self.address,
+            Name::Client => &self.client,
+            Name::Failures => &self.failures,
         }
     }
 }
@@ -213,7 +228,7 @@ mod tests {
         assert_eq!(
             refusal,
             "there is no {{user}}: take {{username}}, {{time}}, {{service}}, {{link}}, {{expires}}, \
-             {{new_email}}"
+             {{new_email}}, {{address}}, {{client}}, {{failures}}"
         );
         assert!(Template::parse("Dear {{username").is_err());
         assert!(Template::parse("{{}}").is_err());

@@ -68,6 +68,8 @@ kinds! {
     "verify_email" needs &[Name::Link], takes &[Name::Expires];
     "change_email" needs &[Name::Link], takes &[Name::Expires];
     "address_taken" needs &[], takes &[];
+    "new_device" needs &[], takes &[Name::Address, Name::Client];
+    "login_after_failures" needs &[], takes &[Name::Address, Name::Client, Name::Failures];
 }
 
 /// Nobody reads a longer mail.

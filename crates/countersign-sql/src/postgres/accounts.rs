@@ -63,6 +63,7 @@ pub(super) async fn open(
     if sql.users.noted_login().is_some() {
         user.last_login = Some(session.opened_at);
     }
+    mail::queue(link, opening.mail.as_ref()).await?;
     let ended = link
         .commit_with(
             &sql.open_session,

@@ -60,6 +60,7 @@ pub(super) fn open(
     }
     if sessions::insert(transition.connection, session)? {
         audit::record(transition.connection, &opening.trail.entries)?;
+        mail::queue(transition.connection, opening.mail.as_ref())?;
     }
     // The time of the login is shown.
     transition.tell(Change::UserChanged(user.id))?;

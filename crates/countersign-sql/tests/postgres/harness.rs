@@ -136,6 +136,7 @@ pub(crate) fn opening(user: &User) -> OpenSession {
         upgraded: None,
         replaced: None,
         most: None,
+        mail: None,
         trail: Trail::default(),
     }
 }

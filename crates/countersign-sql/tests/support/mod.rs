@@ -130,6 +130,7 @@ pub(crate) async fn sign_in(store: &dyn Store, user: &User) -> Session {
         upgraded: None,
         replaced: None,
         most: None,
+        mail: None,
         trail: Trail::default(),
     };
     let outcome = store.open_session(&opening).await.expect("the store works");

@@ -22,6 +22,7 @@ mod login;
 mod logout;
 mod logs;
 mod malformed;
+mod notices;
 mod operations;
 mod origin_and_csrf;
 mod password;

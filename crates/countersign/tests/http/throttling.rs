@@ -171,6 +171,8 @@ async fn who_was_told_to_wait_for_a_sign_in_that_has_succeeded_waits_no_longer()
     let mut setup = Setup::development();
     setup.auth.throttle.login_account_from_address =
         Limit::growing(1, Duration::from_secs(30), Duration::from_mins(15));
+    // A hash that takes long enough for the other to come meanwhile.
+    setup.auth.hashing = AuthSettings::default().hashing;
     let service = setup.start().await;
     service.make_user("ana").await;
     let (mut one, mut other) = (service.visitor(), service.visitor());

@@ -126,6 +126,7 @@ async fn many_sessions_are_looked_through_in_one_round() {
             upgraded: None,
             replaced: None,
             most: None,
+            mail: None,
             trail: Trail::default(),
         };
         service.store.open_session(&opening).await.unwrap();

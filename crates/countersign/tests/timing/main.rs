@@ -18,6 +18,7 @@
 
 mod statistics;
 
+use std::cell::Cell;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -74,6 +75,8 @@ impl Service {
         };
         // What is counted depends on the name as typed alone; its disk would only be noise here.
         settings.throttle.insecure_off = true;
+        settings.registration.enabled = true;
+        settings.queue_mail = true;
         let address = runtime.block_on(async {
             let root = RootSecret::generate(&SystemRandomness);
             let http = HttpSettings::new(settings.tokens.issuer.parse().unwrap());
@@ -219,10 +222,49 @@ fn login(username: &str) -> Value {
 }
 
 #[test]
-#[ignore = "takes the machine to itself for half a minute: ./test runs it"]
+#[ignore = "needs the machine to itself for half a minute"]
 fn the_time_of_a_refused_sign_in_does_not_tell_who_has_an_account() {
     let service = Service::start();
     for known in ["ana", "carol", "dave"] {
         service.cannot_be_told_apart("/users/login", 401, [&|| login(known), &|| login("nobody")]);
+    }
+}
+
+/// The next of many names, no two of which resemble each other.
+fn next_name(number: &Cell<usize>) -> String {
+    const LETTERS: [char; 8] = ['b', 'c', 'd', 'f', 'g', 'h', 'k', 't'];
+    let next = number.get() + 1;
+    number.set(next);
+    let digits = (0..5).map(|place| LETTERS[next >> (3 * place) & 7]);
+    digits.chain("-newcomer".chars()).collect()
+}
+
+#[test]
+#[ignore = "needs the machine to itself for half a minute"]
+fn the_time_of_a_registration_does_not_tell_who_has_an_address() {
+    let service = Service::start();
+    let number = Cell::new(0);
+    let register = |email: &str| json!({"username": next_name(&number), "email": email, "password": "violet umbrella in june"});
+    service.cannot_be_told_apart(
+        "/users/register",
+        201,
+        [&|| register("ana@example.org"), &|| {
+            register("nobody@example.org")
+        }],
+    );
+}
+
+#[test]
+#[ignore = "needs the machine to itself for half a minute"]
+fn the_time_of_a_forgotten_password_does_not_tell_who_has_an_address() {
+    let service = Service::start();
+    let reset = |email: &str| json!({ "email": email });
+    for known in ["ana", "carol", "dave"] {
+        let known = format!("{known}@example.org");
+        service.cannot_be_told_apart(
+            "/users/password/reset",
+            202,
+            [&|| reset(&known), &|| reset("nobody@example.org")],
+        );
     }
 }
