@@ -75,6 +75,8 @@ pub enum LoginRefusal {
     Inactive,
     /// The password was changed while it was being checked.
     ChangedMeanwhile,
+    /// Too many attempts by all of the user's names together: the password was not looked at.
+    TooManyAttempts,
 }
 
 impl LoginRefusal {
@@ -84,6 +86,7 @@ impl LoginRefusal {
             Self::WrongPassword => "wrong_password",
             Self::Inactive => "user_inactive",
             Self::ChangedMeanwhile => "changed_meanwhile",
+            Self::TooManyAttempts => "too_many_attempts",
         }
     }
 }
@@ -133,6 +136,20 @@ pub enum Event<'a> {
     ProfileChanged { user: UserId },
     /// A user's password was set.
     PasswordSet { user: UserId },
+    /// Somebody asked for a letter to reset a password. Whether anybody has the address is not known then.
+    PasswordResetAsked,
+    /// A user's password was reset through a letter.
+    PasswordReset { user: UserId },
+    /// A mailed token was refused.
+    MailedTokenRefused { reason: &'static str },
+    /// Somebody registered, and has yet to prove the address.
+    RegistrationAsked,
+    /// A user asked for another address, which is yet to be proven.
+    EmailChangeAsked { user: UserId },
+    /// A user proved the address of the account.
+    EmailVerified { user: UserId },
+    /// A user's address became another.
+    EmailChanged { user: UserId },
     /// A user's change of their own password was refused: the one in force was not the one typed.
     PasswordChangeRefused { user: UserId },
     /// A user was activated or deactivated.
@@ -169,6 +186,14 @@ pub enum Event<'a> {
         id: MailId,
         kind: &'static str,
         reason: &'a str,
+    },
+    /// A mail was not sent: what it is about is over.
+    MailDropped { id: MailId, kind: &'static str },
+    /// A wish for letters led to so many.
+    MailAnswered {
+        id: MailId,
+        kind: &'static str,
+        letters: usize,
     },
     /// A mail was not delivered, and will not be.
     MailGivenUp {
@@ -227,6 +252,13 @@ events! {
     ProfileChanged "profile_changed" Each;
     PasswordSet "password_set" Each;
     PasswordChangeRefused "password_change_refused" Each;
+    PasswordResetAsked "password_reset_asked" Each;
+    PasswordReset "password_reset" Each;
+    MailedTokenRefused "mailed_token_refused" Gathered;
+    RegistrationAsked "registration_asked" Each;
+    EmailChangeAsked "email_change_asked" Each;
+    EmailVerified "email_verified" Each;
+    EmailChanged "email_changed" Each;
     ActiveSet "active_set" Each;
     RolesSet "roles_set" Each;
     UserDeleted "user_deleted" Each;
@@ -236,12 +268,14 @@ events! {
     SessionsSwept "sessions_swept" Nothing;
     MailDelivered "mail_delivered" Nothing;
     MailPostponed "mail_postponed" Nothing;
+    MailDropped "mail_dropped" Nothing;
+    MailAnswered "mail_answered" Nothing;
     MailGivenUp "mail_given_up" Nothing;
 }
 
 impl Event<'_> {
     /// The name of [`Event::SessionEnded`].
-    pub(crate) const SESSION_ENDED: &'static str = "session_ended";
+    pub const SESSION_ENDED: &'static str = "session_ended";
 
     /// Its entry, if one is kept of each.
     pub(crate) fn entry(
@@ -279,6 +313,10 @@ impl Event<'_> {
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
             | Self::PasswordChangeRefused { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::ActiveSet { user, .. }
             | Self::RolesSet { user, .. }
             | Self::UserDeleted { user }
@@ -293,7 +331,12 @@ impl Event<'_> {
             | Self::SessionsSwept { .. }
             | Self::MailDelivered { .. }
             | Self::MailPostponed { .. }
-            | Self::MailGivenUp { .. } => None,
+            | Self::MailDropped { .. }
+            | Self::MailAnswered { .. }
+            | Self::MailGivenUp { .. }
+            | Self::PasswordResetAsked
+            | Self::RegistrationAsked
+            | Self::MailedTokenRefused { .. } => None,
         }
     }
 
@@ -316,7 +359,9 @@ impl Event<'_> {
     fn details(&self) -> Map<String, Value> {
         let details = match *self {
             Self::LoginRefused { reason, .. } => json!({"reason": reason.code()}),
-            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => {
+            Self::RefreshRefused { reason, .. }
+            | Self::AccessTokenRefused { reason }
+            | Self::MailedTokenRefused { reason } => {
                 json!({"reason": reason})
             }
             Self::SessionEnded { reason, .. } => json!({"reason": reason.code()}),
@@ -343,12 +388,16 @@ impl Event<'_> {
         match *self {
             Self::LoginRefused { reason, .. } => reason.code(),
             Self::SessionEnded { reason, .. } => reason.code(),
-            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => reason,
+            Self::RefreshRefused { reason, .. }
+            | Self::AccessTokenRefused { reason }
+            | Self::MailedTokenRefused { reason } => reason,
             Self::Throttled { limit, .. } => limit,
             Self::SigningKeyMoved { state, .. } => state,
             Self::PowersLeftOut { claim, .. } => claim,
             Self::MailDelivered { kind, .. }
             | Self::MailPostponed { kind, .. }
+            | Self::MailDropped { kind, .. }
+            | Self::MailAnswered { kind, .. }
             | Self::MailGivenUp { kind, .. } => kind,
             _ => "",
         }
@@ -386,6 +435,10 @@ impl Event<'_> {
             | Self::UserCreated { user }
             | Self::ProfileChanged { user }
             | Self::PasswordSet { user }
+            | Self::PasswordReset { user }
+            | Self::EmailChangeAsked { user }
+            | Self::EmailVerified { user }
+            | Self::EmailChanged { user }
             | Self::UserDeleted { user } => info!(event, %user),
             Self::ActiveSet { user, active } => info!(event, %user, active),
             Self::RolesSet {
@@ -396,6 +449,8 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
+            Self::PasswordResetAsked | Self::RegistrationAsked => info!(event),
+            Self::MailedTokenRefused { reason } => info!(event, reason),
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),
             Self::SigningKeyMoved { kid, state } => info!(event, kid, state),
@@ -406,6 +461,8 @@ impl Event<'_> {
             }
             Self::MailDelivered { id, kind } => info!(event, mail = %id, kind),
             Self::MailPostponed { id, kind, reason } => info!(event, mail = %id, kind, reason),
+            Self::MailDropped { id, kind } => info!(event, mail = %id, kind),
+            Self::MailAnswered { id, kind, letters } => info!(event, mail = %id, kind, letters),
             Self::MailGivenUp { id, kind, reason } => warn!(event, mail = %id, kind, reason),
         }
     }

@@ -60,6 +60,18 @@ pub enum AuthError {
     /// Another user has the name.
     #[error("username taken")]
     UsernameTaken,
+    /// Somebody else has proven to read what is mailed to this address.
+    #[error("e-mail address taken")]
+    EmailTaken,
+    /// Nobody makes an account for themselves here.
+    #[error("registration closed")]
+    RegistrationClosed,
+    /// The mailed token is none, has been used, or was made for what is not so any more.
+    #[error("mailed token invalid")]
+    MailedTokenInvalid,
+    /// The mailed token was genuine, and it is too late for it.
+    #[error("mailed token expired")]
+    MailedTokenExpired,
     /// No such user.
     #[error("no such user")]
     NoSuchUser,

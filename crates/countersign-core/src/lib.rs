@@ -22,6 +22,7 @@ pub mod keys;
 mod known;
 mod likeness;
 pub mod mail;
+pub mod mailed_token;
 pub mod password;
 pub mod refresh_token;
 pub mod rotation;

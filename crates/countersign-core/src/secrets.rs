@@ -31,6 +31,8 @@ pub enum Purpose {
     ThrottleKey,
     /// Signing what tells a device that its user has signed in from before.
     DeviceToken,
+    /// Deriving the tokens that letters carry.
+    MailedToken,
 }
 
 impl Purpose {
@@ -41,6 +43,7 @@ impl Purpose {
             Self::SigningKeySeal => b"countersign/v1/signing-key-seal",
             Self::ThrottleKey => b"countersign/v1/throttle-key",
             Self::DeviceToken => b"countersign/v1/device-token",
+            Self::MailedToken => b"countersign/v1/mailed-token",
         }
     }
 }
@@ -217,12 +220,13 @@ mod tests {
             Purpose::SigningKeySeal,
             Purpose::ThrottleKey,
             Purpose::DeviceToken,
+            Purpose::MailedToken,
         ]
         .map(|purpose| secret.derive(purpose).to_vec())
         .into();
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), 5);
+        assert_eq!(keys.len(), 6);
     }
 
     #[test]

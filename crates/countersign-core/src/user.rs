@@ -37,6 +37,8 @@ pub struct User {
     pub username: String,
     /// The e-mail address; may be empty.
     pub email: String,
+    /// Whether the user has proven to read what is mailed there.
+    pub email_verified: bool,
     /// The given name; may be empty.
     pub first_name: String,
     /// The family name; may be empty.
@@ -226,6 +228,10 @@ pub struct NewUser {
     pub username: Username,
     /// The e-mail address; may be empty.
     pub email: Email,
+    /// The given name; may be empty.
+    pub first_name: PersonName,
+    /// The family name; may be empty.
+    pub last_name: PersonName,
     /// The stored password.
     pub password: EncodedPassword,
     /// Whether the user may enter the admin site.

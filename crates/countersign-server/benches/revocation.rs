@@ -27,7 +27,7 @@ use countersign_core::clock::{Clock as _, SystemClock};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, SessionEnd};
 use countersign_core::store::{AccountChange, AccountChangeKind, EndedAt, Store as _};
-use countersign_core::user::{Email, NewUser, UserId, Username};
+use countersign_core::user::{Email, NewUser, PersonName, UserId, Username};
 use countersign_sql::{SqliteOptions, SqliteStore};
 use countersign_token::remote::RemoteVerifier;
 use tokio::runtime::Runtime;
@@ -182,6 +182,8 @@ impl Bench {
         let joined = SystemClock.now();
         let name = format!("user-{}", joined.as_nanosecond());
         let user = NewUser {
+            first_name: PersonName::default(),
+            last_name: PersonName::default(),
             username: Username::parse(&name).unwrap(),
             email: Email::parse("").unwrap(),
             password: self.password.clone(),

@@ -217,6 +217,14 @@ pub(crate) enum User {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Set a user's e-mail address, which is to be proven then; the old one is told by mail
+    SetEmail {
+        /// The user's name
+        username: String,
+        /// The address
+        #[arg(value_name = "ADDRESS")]
+        email: String,
+    },
     /// Let a user sign in again
     Activate {
         /// The user's name

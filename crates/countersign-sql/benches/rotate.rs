@@ -13,7 +13,7 @@ use countersign_core::clock::SystemRandomness;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{Generation, Session, SessionId};
 use countersign_core::store::{OpenSession, Rotation, Store};
-use countersign_core::user::{Email, NewUser, UserId, Username};
+use countersign_core::user::{Email, NewUser, PersonName, UserId, Username};
 use countersign_sql::{SqliteOptions, SqliteStore};
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -78,6 +78,8 @@ async fn fill(store: &Arc<SqliteStore>) -> Vec<SessionId> {
     let now = Timestamp::from_second(1_795_341_600).expect("a date in 2026");
     let password = EncodedPassword::new("argon2$bench");
     let user = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         username: Username::parse("ana").expect("a good name"),
         email: Email::parse("ana@example.org").expect("a good address"),
         password: password.clone(),

@@ -13,7 +13,7 @@ use countersign_core::clock::SystemRandomness;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
 use countersign_core::store::{Change, Listener, OpenSession, Rotation, Store};
-use countersign_core::user::{Email, NewUser, Username};
+use countersign_core::user::{Email, NewUser, PersonName, Username};
 use countersign_sql::{PostgresOptions, PostgresStore};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
@@ -189,6 +189,8 @@ async fn fill(store: &PostgresStore) -> Vec<Arc<Rotating>> {
     let now = Timestamp::from_second(1_795_341_600).expect("a date in 2026");
     let password = EncodedPassword::new("argon2$bench");
     let user = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         username: Username::parse("ana").expect("a good name"),
         email: Email::parse("ana@example.org").expect("a good address"),
         password: password.clone(),

@@ -207,7 +207,12 @@ impl UserTable {
                 missing.join(", ")
             ));
         }
+        let email = self.columns.get(&UserColumn::Email);
+        let email = email.map_or(UserColumn::Email.name(), |name| &name.0);
         let users = Users {
+            email_is_unique: found
+                .iter()
+                .any(|found| found.name == email && found.is_unique),
             table: self.table.quoted(),
             name: table.to_owned(),
             columns,
@@ -255,6 +260,8 @@ pub(crate) struct Users {
     pub(crate) name: String,
     columns: BTreeMap<UserColumn, String>,
     notes_logins: bool,
+    /// Whether no two users have the same e-mail address, to the letter.
+    pub(crate) email_is_unique: bool,
 }
 
 impl Users {
@@ -279,6 +286,11 @@ impl Users {
     pub(crate) fn email_apart(&self) -> Option<&str> {
         self.column(UserColumn::Email)
             .filter(|email| *email != self.needed(UserColumn::Username))
+    }
+
+    /// Whether the name to sign in with is the e-mail address.
+    pub(crate) fn is_named_by_email(&self) -> bool {
+        self.column(UserColumn::Email) == Some(self.needed(UserColumn::Username))
     }
 
     /// The assignments of those columns that the table has, each with its value: `"a" = 1, "b" = 2`.
@@ -312,6 +324,17 @@ impl Users {
             }
         }
         Ok(())
+    }
+
+    /// Refuses to write an e-mail address that the table has no room for.
+    pub(crate) fn refuse_email(&self) -> Result<(), String> {
+        if self.column(UserColumn::Email).is_some() {
+            return Ok(());
+        }
+        Err(format!(
+            "the table {} has no column for e-mail addresses: name it in django.columns.email",
+            self.name
+        ))
     }
 
     /// What can be said of the table apart from its rows.

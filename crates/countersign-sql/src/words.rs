@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use countersign_core::mail::Message;
+use countersign_core::mailed_token::MailedTokenId;
 use countersign_core::session::EndedBy;
 use countersign_core::user::UserId;
 use serde_json::{Map, Value};
@@ -29,29 +30,72 @@ pub(crate) fn read_ended_by(text: &str) -> Option<EndedBy> {
     }
 }
 
-/// `password_changed` and by whom.
-pub(crate) fn write_message(message: Message) -> String {
+/// The kind of a message and, after a space, what belongs to it: `password_changed user:5`.
+pub(crate) fn write_message(message: &Message) -> String {
+    let kind = message.kind();
     match message {
-        Message::PasswordChanged { by } => format!("{} {}", message.kind(), write_ended_by(by)),
+        Message::PasswordChanged { by } => format!("{kind} {}", write_ended_by(*by)),
+        Message::EmailChanged { to } => format!("{kind} {to}"),
+        Message::ResetPassword { token: id }
+        | Message::VerifyEmail { token: id }
+        | Message::ChangeEmail { token: id }
+        | Message::Register { registration: id } => format!("{kind} {id}"),
+        Message::PasswordReset
+        | Message::AddressTaken
+        | Message::ResetAsked
+        | Message::VerificationAsked => format!("{kind} -"),
     }
 }
 
-/// Messages that [`read_message`] can read, as a pattern for LIKE: what only a later version of this program
-/// can read waits for it, and keeps nothing else from being delivered.
+/// Messages that [`read_message`] can read, as a condition on the column `message`: what only a later version
+/// of this program can read waits for it, and keeps nothing else from being delivered.
 macro_rules! readable_messages {
     () => {
-        "'password\\_changed %' ESCAPE '\\'"
+        readable_messages!(
+            "password\\_changed" "password\\_reset" "email\\_changed" "reset\\_password"
+            "verify\\_email" "change\\_email" "register" "address\\_taken" "reset\\_asked"
+            "verification\\_asked"
+        )
+    };
+    ($first:literal $($kind:literal)*) => {
+        concat!(
+            "(message LIKE '", $first, " %' ESCAPE '\\'",
+            $(" OR message LIKE '", $kind, " %' ESCAPE '\\'",)*
+            ")"
+        )
     };
 }
 pub(crate) use readable_messages;
 
 pub(crate) fn read_message(text: &str) -> Option<Message> {
-    let (kind, by) = text.split_once(' ')?;
-    let by = read_ended_by(by)?;
-    let message = Message::PasswordChanged { by };
-    (kind == message.kind()).then_some(message)
+    let (kind, rest) = text.split_once(' ')?;
+    let id = || rest.parse().ok().map(MailedTokenId);
+    let message = match kind {
+        "password_changed" => Message::PasswordChanged {
+            by: read_ended_by(rest)?,
+        },
+        "password_reset" => Message::PasswordReset,
+        "email_changed" => Message::EmailChanged {
+            to: rest.to_owned(),
+        },
+        "reset_password" => Message::ResetPassword { token: id()? },
+        "verify_email" => Message::VerifyEmail { token: id()? },
+        "change_email" => Message::ChangeEmail { token: id()? },
+        "register" => Message::Register {
+            registration: id()?,
+        },
+        "address_taken" => Message::AddressTaken,
+        "reset_asked" => Message::ResetAsked,
+        "verification_asked" => Message::VerificationAsked,
+        _ => return None,
+    };
+    // What belongs to it must be there, and what does not must not.
+    (write_message(&message) == text).then_some(message)
 }
 
+/// Why somebody is not given an address.
+pub(crate) const EMAIL_USED: &str =
+    "another user has this e-mail address, and the table lets no two have the same";
 /// An object in JSON.
 pub(crate) fn write_details(details: &Map<String, Value>) -> String {
     serde_json::to_string(details).expect("an object of values is written as it is")

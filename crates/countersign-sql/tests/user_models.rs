@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use countersign_core::audit::Trail;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::EndedBy;
@@ -155,6 +157,8 @@ async fn users_of_an_own_model_are_made_listed_and_deleted() {
     let options = site_with(&place, OWN_MODEL).users(own_model());
     let store = SqliteStore::open(&options).unwrap();
     let staff = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         is_staff: true,
         ..ana()
     };
@@ -268,4 +272,12 @@ fn a_survey_reads_every_row_and_changes_nothing() {
     let missing = SqliteOptions::new(place.path().with_extension("other"));
     assert!(SqliteStore::survey(&missing, &mut Survey::default()).is_err());
     assert!(!missing.path.exists());
+}
+
+#[tokio::test]
+async fn where_the_name_is_the_address_people_register_and_move() {
+    let place = Place::new();
+    let options = site_with(&place, OWN_MODEL).users(own_model());
+    let store = SqliteStore::open(&options).unwrap();
+    countersign_core::store::contract::where_the_name_is_the_address(Arc::new(store)).await;
 }

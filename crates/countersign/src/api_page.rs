@@ -6,26 +6,32 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 /// The operations that people who open a path in a browser are led to; a path that ends in a slash
 /// stands for those below it.
-const OPERATIONS: [(&str, &str); 8] = [
+const OPERATIONS: [(&str, &str); 14] = [
     ("/users/login", "login"),
     ("/users/refresh_token", "refresh"),
     ("/users/logout", "logout"),
     ("/users/csrf", "csrf"),
     ("/users/user", "getUser"),
     ("/users/password", "changePassword"),
+    ("/users/password/reset", "askPasswordReset"),
+    ("/users/password/reset/confirm", "resetPassword"),
+    ("/users/register", "register"),
+    ("/users/email", "changeEmail"),
+    ("/users/email/verify", "verifyEmail"),
+    ("/users/email/verify/resend", "askVerification"),
     ("/users/sessions", "listSessions"),
     ("/users/sessions/", "endSession"),
 ];
 
 /// Scripts and styles of our own, answers of our own, nothing else.
-const POLICY: (HeaderName, &str) = (
+pub(crate) const POLICY: (HeaderName, &str) = (
     header::CONTENT_SECURITY_POLICY,
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'",
 );
 
-fn asset(media_type: &'static str, text: &'static str) -> Response {
+pub(crate) fn asset(media_type: &'static str, text: &'static str) -> Response {
     let cache = (header::CACHE_CONTROL, "no-cache");
     ([(header::CONTENT_TYPE, media_type), POLICY, cache], text).into_response()
 }

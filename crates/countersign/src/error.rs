@@ -114,6 +114,10 @@ error_codes! {
         "Stop: repair the request; sending it again will not help.";
     ValidationFailed "validation_failed" BAD_REQUEST "Some fields cannot be accepted"
         "Show `errors` beside their fields and let the person correct them.";
+    MailedTokenInvalid "mailed_token_invalid" BAD_REQUEST "The link is not valid any more"
+        "Let the person ask for another letter: the link has been used, or the account was changed since.";
+    MailedTokenExpired "mailed_token_expired" BAD_REQUEST "The link has expired"
+        "Let the person ask for another letter.";
     CredentialsMissing "credentials_missing" UNAUTHORIZED "An access token is needed"
         "Send `Authorization: Bearer` with the access token; without one, refresh or sign in. For the revocation feed: with its own token.";
     InvalidCredentials "invalid_credentials" UNAUTHORIZED "The credentials are wrong"
@@ -144,6 +148,8 @@ error_codes! {
         "Stop: use the https address. Behind a proxy: it must be trusted and send `X-Forwarded-Proto`.";
     UserInactive "user_inactive" FORBIDDEN "The account is switched off"
         "Stop: tell the person to ask whoever runs the site.";
+    RegistrationClosed "registration_closed" FORBIDDEN "Nobody makes an account for themselves here"
+        "Stop: show no registration form; whoever runs the site makes the accounts.";
     NotFound "not_found" NOT_FOUND "There is nothing here"
         "Stop: look at the address.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "This address does not take this method"
@@ -152,6 +158,8 @@ error_codes! {
         "Retry on a better connection.";
     UsernameTaken "username_taken" CONFLICT "The username belongs to someone else"
         "Let the person choose another.";
+    EmailTaken "email_taken" CONFLICT "Someone else has proven this e-mail address"
+        "Let the person use another address, or sign in to the account that has it.";
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "The request is too large"
         "Stop: no request here needs more than 64 KiB.";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body is of a type that is not read here"
@@ -373,6 +381,22 @@ fn auth_answer(error: &AuthError) -> Answer {
         AuthError::CsrfInvalid => Answer::new(
             Code::CsrfInvalid,
             "CSRF Failed: the CSRF token is not of this session.",
+        ),
+        AuthError::EmailTaken => Answer::new(
+            Code::EmailTaken,
+            "Someone else has proven to have this e-mail address.",
+        ),
+        AuthError::RegistrationClosed => Answer::new(
+            Code::RegistrationClosed,
+            "Accounts are made by whoever runs this site.",
+        ),
+        AuthError::MailedTokenInvalid => Answer::new(
+            Code::MailedTokenInvalid,
+            "This link is not valid any more. Ask for another.",
+        ),
+        AuthError::MailedTokenExpired => Answer::new(
+            Code::MailedTokenExpired,
+            "This link has expired. Ask for another.",
         ),
         AuthError::UsernameTaken => Answer::new(
             Code::UsernameTaken,

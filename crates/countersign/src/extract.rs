@@ -8,6 +8,8 @@ use bytes::Bytes;
 use countersign_core::audit::Caller;
 use countersign_core::auth::CurrentUser;
 use countersign_core::error::AuthError;
+use countersign_core::password::Password;
+use countersign_core::user::Email;
 use countersign_core::validation::{FieldError, ValidationError};
 use countersign_token::json;
 use http::request::Parts;
@@ -158,6 +160,23 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// A password that must be there.
+    pub(crate) fn password(&mut self, field: &'static str) -> Option<Password> {
+        let text = self.text(field)?;
+        self.checked(Password::new(text).map_err(|refusal| refusal.about(field)))
+    }
+
+    /// An e-mail address that must be there.
+    pub(crate) fn email(&mut self, field: &'static str) -> Option<Email> {
+        let text = self.text(field)?;
+        let email = self.checked(Email::parse(&text).map_err(|refusal| refusal.about(field)))?;
+        if email.as_str().is_empty() {
+            self.refuse(field, "required", "Enter an e-mail address.");
+            return None;
+        }
+        Some(email)
     }
 
     /// Notes what is wrong with a field.

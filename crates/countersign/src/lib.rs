@@ -5,6 +5,7 @@
 //! [`App::router`] has every public route with all its layers, [`App::operations_router`] has the
 //! health checks and the metrics.
 
+mod account_pages;
 mod admission;
 mod api;
 mod api_page;
@@ -25,6 +26,7 @@ mod settings;
 mod state;
 mod surroundings;
 
+pub use account_pages::{RESET_PASSWORD_PAGE, VERIFY_EMAIL_PAGE};
 pub use app::App;
 pub use body::MAX_BODY_BYTES;
 pub use cookies::{

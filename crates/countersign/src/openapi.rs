@@ -9,7 +9,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, OpenApi};
 use utoipa::{Modify, OpenApi as _};
 
-use crate::api::{csrf, login, logout, password, refresh, revocations, sessions, user, well_known};
+use crate::api::{
+    csrf, email, login, logout, password, refresh, register, reset_password, revocations, sessions,
+    user, well_known,
+};
 use crate::error::{FieldProblem, Problem, end_reason_reference, error_reference};
 use crate::settings::HttpSettings;
 use crate::state::AppState;
@@ -32,6 +35,12 @@ use crate::state::AppState;
         user::get_user,
         user::update_user,
         password::change_password,
+        register::register,
+        email::verify_email,
+        email::ask_verification,
+        email::change_email,
+        reset_password::ask_password_reset,
+        reset_password::reset_password,
         sessions::list_sessions,
         sessions::end_session,
         well_known::json_web_key_set,
@@ -42,6 +51,7 @@ use crate::state::AppState;
     tags(
         (name = "Sign in and out", description = "From password to session, and its end."),
         (name = "User", description = "Who is signed in."),
+        (name = "By mail", description = "What needs somebody to read what is mailed to an address."),
         (name = "Sessions", description = "Where the user is signed in."),
         (name = "Discovery", description = "What resource servers and clients need to know."),
     ),

@@ -7,11 +7,11 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 
 use crate::api::{
-    csrf, health, login, logout, metrics, password, refresh, revocations, sessions, user,
-    well_known,
+    csrf, email, health, login, logout, metrics, password, refresh, register, reset_password,
+    revocations, sessions, user, well_known,
 };
 use crate::state::AppState;
-use crate::{api_page, error, layers, openapi};
+use crate::{account_pages, api_page, error, layers, openapi};
 
 /// What clients and people reach.
 pub(crate) fn public(state: Arc<AppState>) -> Router {
@@ -22,6 +22,18 @@ pub(crate) fn public(state: Arc<AppState>) -> Router {
         .route("/users/csrf", get(csrf::csrf))
         .route("/users/user", get(user::get_user).patch(user::update_user))
         .route("/users/password", post(password::change_password))
+        .route(
+            "/users/password/reset",
+            post(reset_password::ask_password_reset),
+        )
+        .route(
+            "/users/password/reset/confirm",
+            post(reset_password::reset_password),
+        )
+        .route("/users/register", post(register::register))
+        .route("/users/email", post(email::change_email))
+        .route("/users/email/verify", post(email::verify_email))
+        .route("/users/email/verify/resend", post(email::ask_verification))
         .route("/users/sessions", get(sessions::list_sessions))
         .route("/users/sessions/{id}", delete(sessions::end_session))
         .route("/.well-known/jwks.json", get(well_known::json_web_key_set))
@@ -35,6 +47,16 @@ pub(crate) fn public(state: Arc<AppState>) -> Router {
         .route("/docs", get(api_page::page))
         .route("/docs/page.css", get(api_page::style))
         .route("/docs/page.js", get(api_page::script))
+        .route(
+            account_pages::RESET_PASSWORD_PAGE,
+            get(account_pages::reset_password),
+        )
+        .route(
+            account_pages::VERIFY_EMAIL_PAGE,
+            get(account_pages::verify_email),
+        )
+        .route("/account/page.css", get(account_pages::style))
+        .route("/account/page.js", get(account_pages::script))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&state), layers::onion))

@@ -104,6 +104,24 @@ impl Trail {
         }
     }
 
+    /// What the making of a user leaves who has registered and proven an address.
+    pub fn of_registrant(caller: &Caller, at: Timestamp) -> Self {
+        let user = UserId(0);
+        let events = [Event::UserCreated { user }, Event::EmailVerified { user }];
+        let entries = events.map(|event| event.entry(at, None, caller));
+        Self {
+            caller: caller.clone(),
+            entries: entries
+                .into_iter()
+                .flatten()
+                .map(|entry| AuditEntry {
+                    user: None,
+                    ..entry
+                })
+                .collect(),
+        }
+    }
+
     /// What an event leaves, too, if it is one that is kept.
     #[must_use]
     pub fn with(mut self, event: &Event<'_>, at: Timestamp, by: Option<EndedBy>) -> Self {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::Auth;
 use crate::audit::Event;
 use crate::error::AuthError;
+use crate::mail::Mail;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
-use crate::throttle::keys::{Subject, account_name, network};
+use crate::throttle::keys::{Subject, Whoever, account_name, network};
 use crate::throttle::{
     AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings, Wait,
 };
-use crate::user::UserId;
+use crate::user::{Email, UserId};
 use countersign_token::VerifyError;
 
 /// What is attempted, and by whom.
@@ -27,7 +28,8 @@ pub(super) enum Attempt<'a> {
         address: Option<IpAddr>,
         /// The device, if the user has signed in from it before.
         device: Option<KnownDevice>,
-        /// The user, if there is one: for the event, and for nothing else.
+        /// The user, if there is one: for the event, and for what is counted of a user's names together,
+        /// of which nobody is told.
         user: Option<UserId>,
     },
     /// A proof of the password in force by a user who is signed in.
@@ -35,11 +37,22 @@ pub(super) enum Attempt<'a> {
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
     ChangePassword(UserId, Option<IpAddr>),
+    /// A registration, from wherever it comes.
+    Register(Option<IpAddr>),
+    /// A wish for letters, from wherever it comes.
+    AskForLetters(Option<IpAddr>),
+    /// A wish of a user for another address.
+    ChangeEmail(UserId, Option<IpAddr>),
 }
 
 /// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
+#[derive(Default)]
 #[must_use = "what succeeds gives the attempt back"]
-pub(super) struct ReservedAttempt(Vec<Refund>);
+pub(super) struct ReservedAttempt {
+    refunds: Vec<Refund>,
+    /// Whether it must fail whatever it shows, because a counter is full of which nobody is told.
+    pub(super) is_muted: bool,
+}
 
 impl Auth {
     /// Reserves an attempt, before anything of it is looked at.
@@ -49,7 +62,7 @@ impl Auth {
     pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<ReservedAttempt, AuthError> {
         let settings = &self.settings.throttle;
         if settings.insecure_off {
-            return Ok(ReservedAttempt(Vec::new()));
+            return Ok(ReservedAttempt::default());
         }
         let reservations = self.reservations(attempt, settings);
         let now = self.clock.now();
@@ -65,11 +78,16 @@ impl Auth {
             }
         };
         match outcome {
-            AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt(refunds)),
+            AttemptOutcome::Reserved(refunds) => Ok(ReservedAttempt {
+                is_muted: refunds.len() < reservations.len(),
+                refunds,
+            }),
             AttemptOutcome::Wait(Wait { retry_after, key }) => {
                 let (user, address) = match attempt {
                     Attempt::Login { user, address, .. } => (user, address),
-                    Attempt::ChangePassword(user, address) => (Some(user), address),
+                    Attempt::ChangePassword(user, address)
+                    | Attempt::ChangeEmail(user, address) => (Some(user), address),
+                    Attempt::Register(address) | Attempt::AskForLetters(address) => (None, address),
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
@@ -87,8 +105,12 @@ impl Auth {
         settings: &ThrottleSettings,
     ) -> Vec<(&'static str, Reservation)> {
         let counted = |subject, (name, limit)| {
-            let key = self.throttle_keys.key(subject);
-            (name, Reservation { key, limit })
+            let reservation = Reservation {
+                key: self.throttle_keys.key(subject),
+                limit,
+                is_silent: false,
+            };
+            (name, reservation)
         };
         match attempt {
             Attempt::Login {
@@ -106,7 +128,10 @@ impl Auth {
                 ]
             }
             Attempt::Login {
-                username, address, ..
+                username,
+                address,
+                user,
+                ..
             } => {
                 let account = account_name(username);
                 let from_address = Subject::AccountFromAddress(&account, address);
@@ -124,19 +149,78 @@ impl Auth {
                     ),
                 ];
                 let limit = ("login_address", settings.login_address);
-                let address = address.map(Subject::Address);
-                all.extend(address.map(|address| counted(address, limit)));
+                let from = address.map(Subject::Address);
+                all.extend(from.map(|address| counted(address, limit)));
+                // A user has a name and perhaps an address to sign in with: whoever takes turns guesses no
+                // more often in all. Nobody is told when this one is full, or it would tell that the two are
+                // one user's.
+                let whoever = user.map_or(Whoever::Nobody(&account), Whoever::User);
+                let limit = ("login_account", settings.login_account);
+                let (name, reservation) = counted(Subject::Anybody(whoever), limit);
+                let reservation = Reservation {
+                    is_silent: true,
+                    ..reservation
+                };
+                all.push((name, reservation));
                 all
             }
             Attempt::ChangePassword(user, _) => {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
             }
+            Attempt::Register(address) => {
+                let limit = ("register", settings.register);
+                vec![counted(Subject::RegistrationsFrom(address), limit)]
+            }
+            Attempt::AskForLetters(address) => {
+                let limit = ("mail_request", settings.mail_request);
+                vec![counted(Subject::LettersFrom(address), limit)]
+            }
+            Attempt::ChangeEmail(user, _) => {
+                let limit = ("change_email", settings.change_email);
+                vec![counted(Subject::EmailOf(user), limit)]
+            }
+        }
+    }
+
+    /// Counts what succeeds as well as what fails, since each success has its price.
+    ///
+    /// # Errors
+    /// As [`Auth::attempt`].
+    pub(super) async fn count(&self, attempt: Attempt<'_>) -> Result<(), AuthError> {
+        self.attempt(attempt).await.map(|_counted| ())
+    }
+
+    /// A mail to somebody who has not asked for it, unless the mailbox has been sent so many lately that it
+    /// is only a nuisance. Whether it was is not told: whoever asks for letters to others learns nothing.
+    pub(super) async fn unless_flooded(
+        &self,
+        email: &Email,
+        mail: Option<Mail>,
+    ) -> Result<Option<Mail>, AuthError> {
+        let settings = &self.settings.throttle;
+        if settings.insecure_off {
+            return Ok(mail);
+        }
+        let reservation = Reservation {
+            key: self.throttle_keys.key(Subject::Mailbox(&email.folded())),
+            limit: settings.mail_recipient,
+            is_silent: false,
+        };
+        let now = self.clock.now();
+        match self.store.reserve_attempt(&[reservation], now).await? {
+            AttemptOutcome::Reserved(_) => Ok(mail),
+            AttemptOutcome::Wait(_) => {
+                let (limit, user) = ("mail_recipient", None);
+                self.gather(&Event::Throttled { limit, user }, None);
+                Ok(None)
+            }
         }
     }
 
     /// Gives back exactly what an attempt has reserved, because it succeeded.
-    pub(super) async fn give_back(&self, ReservedAttempt(refunds): ReservedAttempt) {
+    pub(super) async fn give_back(&self, reserved: ReservedAttempt) {
+        let refunds = reserved.refunds;
         if refunds.is_empty() {
             return;
         }
@@ -156,10 +240,11 @@ impl Auth {
     pub fn admit(&self, action: LocalAction, address: Option<IpAddr>) -> Result<(), AuthError> {
         let settings = &self.settings.throttle;
         let (limit, name) = match action {
+            LocalAction::MailedToken => (settings.mailed_tokens, "mailed_tokens"),
             LocalAction::Csrf => (settings.csrf, "csrf"),
             LocalAction::Revocations => (settings.revocations, "revocations"),
         };
-        self.count(name, network(address), &limit, address)
+        self.count_here(name, network(address), &limit, address)
     }
 
     /// Counts a refresh of a session, in this process alone: a page that has run away is held back before
@@ -170,7 +255,7 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<(), AuthError> {
         let limit = self.settings.throttle.refresh;
-        self.count("refresh", session.0.into_bytes(), &limit, address)
+        self.count_here("refresh", session.0.into_bytes(), &limit, address)
     }
 
     /// What whoever showed a token that was refused is answered: with the refusal, or, when too many have
@@ -189,13 +274,13 @@ impl Auth {
             return refusal;
         }
         let limit = self.settings.throttle.refused_tokens;
-        match self.count("refused_tokens", network(address), &limit, address) {
+        match self.count_here("refused_tokens", network(address), &limit, address) {
             Ok(()) => refusal,
             Err(throttled) => throttled,
         }
     }
 
-    fn count(
+    fn count_here(
         &self,
         name: &'static str,
         whose: [u8; 16],

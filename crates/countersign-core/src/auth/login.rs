@@ -12,7 +12,7 @@ use crate::store::{OpenOutcome, OpenSession};
 use crate::throttle::DeviceToken;
 use crate::throttle::device::{DeviceTokens, KnownDevice};
 use crate::throttle::keys::is_too_long;
-use crate::user::{Credentials, UserId, Username};
+use crate::user::{Credentials, Email, UserId, Username};
 
 /// How often a password is checked anew that was replaced while it was being checked.
 const ATTEMPTS: usize = 3;
@@ -37,8 +37,12 @@ pub struct Login<'a> {
 impl Auth {
     /// Checks the password and opens a session.
     ///
+    /// The user is named by username, or by an address that the user has proven.
+    ///
     /// An unknown user and a wrong password cannot be told apart, in the answer or in time; nor can they by
-    /// when they are throttled, since attempts are counted by the name as typed.
+    /// when they are throttled, since attempts are counted by the name as typed. Both names of a user are
+    /// counted together as well: when that says to wait, the password is wrong whatever it is, and nobody is
+    /// told why.
     ///
     /// # Errors
     /// [`AuthError::Throttled`] before anything is hashed, [`AuthError::InvalidCredentials`],
@@ -55,7 +59,11 @@ impl Auth {
             user,
         };
         let reserved = self.attempt(attempt).await?;
-        let outcome = self.try_repeatedly(&login, &caller, found).await;
+        let outcome = if reserved.is_muted {
+            self.refuse_muted(&login, &caller, user).await
+        } else {
+            self.try_repeatedly(&login, &caller, found).await
+        };
         // A guess that was not looked at is none, and nor is one that the store kept from its end.
         if matches!(
             outcome,
@@ -71,6 +79,18 @@ impl Auth {
             device_token,
             ..grant
         })
+    }
+
+    /// Refuses as for a wrong password, in the same time, without looking at the user's.
+    async fn refuse_muted(
+        &self,
+        login: &Login<'_>,
+        caller: &Caller,
+        user: Option<UserId>,
+    ) -> Result<Grant, AuthError> {
+        self.passwords.verify(login.password.clone(), None).await?;
+        let reason = LoginRefusal::TooManyAttempts;
+        Err(self.refuse_login(user, reason, caller).await?)
     }
 
     async fn try_repeatedly(
@@ -100,8 +120,18 @@ impl Auth {
         if is_too_long(username) {
             return Ok(None);
         }
-        let username = Username::normalise(username);
-        Ok(self.store.find_credentials(&username).await?)
+        let normal = Username::normalise(username);
+        let named = self.store.find_credentials(&normal).await?;
+        if !normal.contains('@') {
+            return Ok(named);
+        }
+        // Looked up in any case, so that the time does not tell which of the two it is. Whose name it is
+        // comes first: nobody is given a name that is an address of somebody else's.
+        let by_address = match Email::parse(username) {
+            Ok(address) => self.store.find_verified(&address).await?,
+            Err(_) => None,
+        };
+        Ok(named.or(by_address))
     }
 
     /// The device, if this user has signed in from it before.
@@ -243,7 +273,8 @@ impl Auth {
             LoginRefusal::Inactive => AuthError::UserInactive,
             LoginRefusal::UnknownUser
             | LoginRefusal::WrongPassword
-            | LoginRefusal::ChangedMeanwhile => AuthError::InvalidCredentials,
+            | LoginRefusal::ChangedMeanwhile
+            | LoginRefusal::TooManyAttempts => AuthError::InvalidCredentials,
         })
     }
 }
@@ -267,12 +298,14 @@ mod tests {
     use crate::password::{EncodedPassword, HashingSettings};
     use crate::secrets::RootSecret;
     use crate::store::{MemoryStore, Store as _};
-    use crate::user::{Email, NewUser, Username};
+    use crate::user::{Email, NewUser, PersonName, Username};
 
     async fn service_with_a_user_of(password: EncodedPassword) -> Auth {
         let store = Arc::new(MemoryStore::default());
         let user = NewUser {
             username: Username::parse("ana").unwrap(),
+            first_name: PersonName::default(),
+            last_name: PersonName::default(),
             email: Email::default(),
             password,
             is_staff: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Auth;
+use super::mailed_tokens::Prepared;
 use crate::audit::Event;
 use crate::error::StoreError;
 use crate::mail::{
@@ -36,6 +37,10 @@ pub struct MailReport {
     pub postponed: u32,
     /// Mails that nobody will deliver.
     pub given_up: u32,
+    /// Wishes for letters, in whose place the letters have come.
+    pub answered: u32,
+    /// Mails that were not sent, because what they are about is over.
+    pub dropped: u32,
 }
 
 impl Auth {
@@ -74,6 +79,7 @@ impl Auth {
         let is_stopping = || stop.is_some_and(|stop| *stop.borrow());
         let mut report = MailReport::default();
         loop {
+            let answered_before = report.answered;
             let now = self.clock.now();
             let claim = MailClaim {
                 now,
@@ -89,7 +95,8 @@ impl Auth {
                     self.deliver(transport, claimed, &mut report).await?;
                 }
             }
-            if claimed.len() < BATCH as usize || is_stopping() {
+            let were_answered = report.answered > answered_before;
+            if (claimed.len() < BATCH as usize && !were_answered) || is_stopping() {
                 return Ok(report);
             }
         }
@@ -101,8 +108,27 @@ impl Auth {
         claimed: &ClaimedMail,
         report: &mut MailReport,
     ) -> Result<(), StoreError> {
-        let mail = &claimed.mail;
-        let delivering = tokio::time::timeout(PATIENCE, transport.deliver(mail));
+        let (mail, link) = match self.prepare(&claimed.mail).await? {
+            Prepared::Letter(mail, link) => (mail, link),
+            Prepared::Answers(answers) => {
+                let (id, kind) = (claimed.mail.id, claimed.mail.message.kind());
+                let letters = answers.len();
+                if self.store.answer_mail(claimed, &answers).await? {
+                    report.answered += 1;
+                    Event::MailAnswered { id, kind, letters }.tell();
+                }
+                return Ok(());
+            }
+            Prepared::Dead => {
+                let (id, kind) = (claimed.mail.id, claimed.mail.message.kind());
+                report.dropped += 1;
+                Event::MailDropped { id, kind }.tell();
+                self.store.settle_mail(claimed, MailOutcome::Done).await?;
+                return Ok(());
+            }
+        };
+        let mail = &mail;
+        let delivering = tokio::time::timeout(PATIENCE, transport.deliver(mail, link.as_ref()));
         let delivered = delivering.await.unwrap_or_else(|_| {
             Err(DeliveryFailure::Temporary(format!(
                 "not done within {PATIENCE:?}"
@@ -171,6 +197,7 @@ mod tests {
     use crate::auth::{AuthSettings, NewAccount};
     use crate::clock::Clock as _;
     use crate::clock::{ManualClock, SystemRandomness};
+    use crate::mailed_token::MailedLink;
     use crate::password::{HashingSettings, Password};
     use crate::secrets::RootSecret;
     use crate::session::EndedBy;
@@ -199,7 +226,11 @@ mod tests {
 
     #[async_trait]
     impl MailTransport for Mailbox {
-        async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure> {
+        async fn deliver(
+            &self,
+            mail: &Mail,
+            _: Option<&MailedLink>,
+        ) -> Result<(), DeliveryFailure> {
             self.asked.lock().unwrap().push(mail.clone());
             match self.answers.lock().unwrap().pop_front() {
                 Some(failure) => Err(failure),
@@ -279,6 +310,8 @@ mod tests {
         delivered: 0,
         postponed: 0,
         given_up: 0,
+        answered: 0,
+        dropped: 0,
     };
 
     #[tokio::test]
@@ -384,9 +417,13 @@ mod tests {
 
     #[async_trait]
     impl MailTransport for LastMail {
-        async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure> {
+        async fn deliver(
+            &self,
+            mail: &Mail,
+            link: Option<&MailedLink>,
+        ) -> Result<(), DeliveryFailure> {
             self.0.send_replace(true);
-            self.1.deliver(mail).await
+            self.1.deliver(mail, link).await
         }
     }
 

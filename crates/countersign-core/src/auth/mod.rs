@@ -6,14 +6,18 @@
 mod attempt;
 mod audit;
 mod authenticate;
+mod email;
 mod keys;
 mod knowing;
 mod login;
 mod logout;
 mod mail;
+mod mailed_tokens;
 mod password;
 mod powers;
 mod refresh;
+mod register;
+mod reset_password;
 mod revocations;
 mod sessions;
 mod takeover;
@@ -36,6 +40,7 @@ use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule, SigningAlgorithm};
 use crate::known::{self, Known, Standing};
+use crate::mailed_token::MailedTokens;
 use crate::password::{Argon2Cost, HashingSettings, PasswordHasher, PasswordPolicy, WriteAs};
 use crate::refresh_token::{
     LegacyTokenSettings, LegacyTokens, RefreshToken, RefreshTokens, unix_seconds,
@@ -51,11 +56,13 @@ use crate::throttle::{DeviceToken, ThrottleSettings};
 use crate::user::{User, UserId};
 
 pub use self::authenticate::CurrentUser;
+pub use self::email::ChangeEmail;
 pub use self::keys::{KeyRotation, SigningKeyStatus};
 pub use self::login::Login;
 pub use self::logout::{LoggedOut, Logout, LogoutScope};
 pub use self::mail::MailReport;
 pub use self::password::ChangePassword;
+pub use self::register::{NewRegistration, Registered};
 pub use self::revocations::RevocationFeed;
 pub use self::takeover::{LegacyCarrier, LegacyCredential};
 use self::upkeep::Hands;
@@ -183,6 +190,44 @@ impl Default for KeyTimes {
     }
 }
 
+/// How long mailed tokens work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailedTokenSettings {
+    /// Those that set a new password.
+    pub reset_lifetime: Duration,
+    /// Those that prove an address; as long a registration reserves its name.
+    pub verify_lifetime: Duration,
+}
+
+impl Default for MailedTokenSettings {
+    /// OWASP ASVS 6.4.1 wants them short-lived: an hour for what opens an account, a day for what opens
+    /// none.
+    fn default() -> Self {
+        Self {
+            reset_lifetime: Duration::from_hours(1),
+            verify_lifetime: Duration::from_hours(24),
+        }
+    }
+}
+
+/// Who may make an account for themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegistrationSettings {
+    /// Whether anybody may.
+    pub enabled: bool,
+    /// Whether the address must be proven first: until then there is no user.
+    pub verify_email: bool,
+}
+
+impl Default for RegistrationSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            verify_email: true,
+        }
+    }
+}
+
 /// Everything that governs the use cases.
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
@@ -206,6 +251,10 @@ pub struct AuthSettings {
     pub throttle: ThrottleSettings,
     /// Which refresh tokens of a Django site are exchanged for sessions; `None`: none.
     pub legacy_tokens: Option<LegacyTokenSettings>,
+    /// How long mailed tokens work.
+    pub mailed_tokens: MailedTokenSettings,
+    /// Who may make an account for themselves.
+    pub registration: RegistrationSettings,
     /// Whether people are told by mail what happens to their accounts. Only where somebody delivers it
     /// ([`Auth::run_mail`]): nothing else empties the queue.
     pub queue_mail: bool,
@@ -230,6 +279,8 @@ impl Default for AuthSettings {
             },
             throttle: ThrottleSettings::default(),
             legacy_tokens: None,
+            mailed_tokens: MailedTokenSettings::default(),
+            registration: RegistrationSettings::default(),
             queue_mail: false,
         }
     }
@@ -261,6 +312,7 @@ pub struct Auth {
     refresh_tokens: RefreshTokens,
     legacy_tokens: Option<LegacyTokens>,
     csrf: CsrfKey,
+    mailed_tokens: MailedTokens,
     throttle_keys: ThrottleKeys,
     device_tokens: DeviceTokens,
     local_counters: LocalCounters,
@@ -366,6 +418,7 @@ impl Auth {
             refresh_tokens: RefreshTokens::new(&roots, &tokens.issuer),
             legacy_tokens: open_legacy_tokens(&settings, clock.now()),
             csrf: CsrfKey::derive(&roots),
+            mailed_tokens: MailedTokens::derive(&roots),
             throttle_keys: ThrottleKeys::derive(&roots.current),
             device_tokens: DeviceTokens::derive(&roots),
             local_counters: LocalCounters::new(),

@@ -111,6 +111,39 @@ impl Auth {
         Err(AuthError::WrongCurrentPassword)
     }
 
+    /// The stored password of a user who is signed in, after it was found to be the one that was typed: for
+    /// what nobody shall do who only holds the session. Attempts are counted with those at changing it.
+    ///
+    /// # Errors
+    /// [`AuthError::Throttled`], [`AuthError::WrongCurrentPassword`], [`AuthError::Overloaded`], or the
+    /// store's.
+    pub(super) async fn prove_password(
+        &self,
+        current: &CurrentUser,
+        typed: &Password,
+        caller: &Caller,
+    ) -> Result<EncodedPassword, AuthError> {
+        let user = current.user().id;
+        let reserved = self
+            .attempt(Attempt::ChangePassword(user, caller.address))
+            .await?;
+        let verified = self.verified_password(current, typed).await;
+        // A guess that was not looked at is none, and nor is one that the store kept from its end.
+        if matches!(
+            verified,
+            Ok(Some(_)) | Err(AuthError::Overloaded { .. } | AuthError::Store(_))
+        ) {
+            self.give_back(reserved).await;
+        }
+        if let Some(verified) = verified? {
+            return Ok(verified);
+        }
+        let refused = Event::PasswordChangeRefused { user };
+        let by = Some(EndedBy::User(user));
+        self.keep(&refused, by, caller).await?;
+        Err(AuthError::WrongCurrentPassword)
+    }
+
     /// The stored password of a user, if it is the one that was typed.
     async fn verified_password(
         &self,

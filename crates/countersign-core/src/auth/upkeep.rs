@@ -27,6 +27,8 @@ const BATCH: u32 = 500;
 /// Batches in one round. A table of ten million sessions is looked through in three hours.
 const BATCHES: u32 = 100;
 
+/// How long it is known that a mailed token has expired, so that whoever follows its link is told.
+const EXPIRED_TOKENS_KEPT: Duration = Duration::from_hours(7 * 24);
 /// Batches of users' names in one round: a million users are looked through in three hours.
 const NAME_BATCHES: u32 = 5;
 
@@ -61,6 +63,8 @@ pub struct UpkeepReport {
     pub throttles_removed: u32,
     /// Entries of the audit log that were kept for long enough and removed.
     pub audit_removed: u32,
+    /// Mailed tokens and registrations that had expired and were removed.
+    pub mailed_tokens_removed: u32,
 }
 
 impl Auth {
@@ -105,6 +109,7 @@ impl Auth {
         let mut report = self.sweep_sessions(now).await?;
         report.throttles_removed = self.sweep_throttles(now).await?;
         report.audit_removed = self.sweep_audit(now).await?;
+        report.mailed_tokens_removed = self.sweep_mailed_tokens(now).await?;
         if report.sessions_expired > 0 || report.sessions_removed > 0 {
             Event::SessionsSwept {
                 expired: report.sessions_expired,
@@ -196,6 +201,23 @@ impl Auth {
         let mut removed = 0;
         for _ in 0..BATCHES {
             let batch = self.store.sweep_throttles(now, BATCH).await?;
+            removed += batch;
+            if batch < BATCH {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes the mailed tokens and the registrations that have expired.
+    async fn sweep_mailed_tokens(&self, now: Timestamp) -> Result<u32, AuthError> {
+        // A little later than they expire: until then whoever shows one is told so.
+        let expired_by = now
+            .saturating_sub(EXPIRED_TOKENS_KEPT)
+            .unwrap_or(Timestamp::MIN);
+        let mut removed = 0;
+        for _ in 0..BATCHES {
+            let batch = self.store.sweep_mailed_tokens(expired_by, BATCH).await?;
             removed += batch;
             if batch < BATCH {
                 break;

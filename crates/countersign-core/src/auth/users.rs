@@ -3,11 +3,11 @@
 use super::{Auth, CurrentUser, tell_ended};
 use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
-use crate::mail::{Mail, Message};
+use crate::mail::{Mail, Message, masked};
 use crate::password::{EncodedPassword, Password, PasswordOwner, PolicyError};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
-use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
+use crate::user::{Email, NewUser, PersonName, ProfileChange, User, UserId, Username};
 
 /// How often the making of a user is tried that the names of others were in the way of.
 const ATTEMPTS: usize = 3;
@@ -56,13 +56,20 @@ impl Auth {
         let new = NewUser {
             username: account.username,
             email: account.email,
+            first_name: PersonName::default(),
+            last_name: PersonName::default(),
             password,
             is_staff: account.is_staff,
             is_superuser: account.is_superuser,
             date_joined: self.clock.now(),
         };
-        let trail = Trail::of_new_user(&by, new.date_joined);
-        let user = self.create(&new, &trail).await?;
+        self.make(&new, &by).await
+    }
+
+    /// Makes a user in the store, and tells of it.
+    pub(super) async fn make(&self, new: &NewUser, by: &Actor) -> Result<User, AuthError> {
+        let trail = Trail::of_new_user(by, new.date_joined);
+        let user = self.create(new, &trail).await?;
         Event::UserCreated { user: user.id }.tell();
         Ok(user)
     }
@@ -211,6 +218,28 @@ impl Auth {
         self.change(&event, user, kind, &by.into(), None).await
     }
 
+    /// Gives a user another address, which is not proven; the one before is told of it.
+    ///
+    /// # Errors
+    /// [`AuthError::NoSuchUser`], or the store's.
+    pub async fn set_email(
+        &self,
+        user: &User,
+        email: Email,
+        by: impl Into<Actor>,
+    ) -> Result<User, AuthError> {
+        if user.email == email.as_str() {
+            return Ok(user.clone());
+        }
+        let message = Message::EmailChanged {
+            to: masked(email.as_str()),
+        };
+        let mail = self.mail_to(user, message);
+        let event = Event::EmailChanged { user: user.id };
+        let kind = AccountChangeKind::Email(email);
+        self.change(&event, user.id, kind, &by.into(), mail).await
+    }
+
     /// Deletes a user and ends every session of the user.
     ///
     /// # Errors
@@ -257,7 +286,7 @@ impl Auth {
         Ok(changed.user)
     }
 
-    async fn new_password(
+    pub(super) async fn new_password(
         &self,
         password: Password,
         owner: PasswordOwner<'_>,

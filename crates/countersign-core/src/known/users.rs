@@ -90,6 +90,7 @@ mod tests {
             id: UserId(7),
             username: "ana".to_owned(),
             email: String::new(),
+            email_verified: false,
             first_name: String::new(),
             last_name: String::new(),
             is_active: true,

@@ -5,6 +5,10 @@
 //! it to a [`MailTransport`], and settles it ([`Auth::deliver_mail`](crate::auth::Auth::deliver_mail)).
 //! Whoever dies in between loses the claim when it runs out, and another delivers the mail once more: at
 //! least once, with the same [`MailId`], by which mailboxes know it again.
+//!
+//! Some of what is queued is no letter but a wish for some ([`Message::ResetAsked`]): so whoever asks is
+//! answered after the same one write, whether anybody has the address or not. Who has it is found out when
+//! the wish is claimed, and the letters take its place.
 
 pub mod schedule;
 
@@ -16,6 +20,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::clock::Randomness;
+use crate::mailed_token::{MailedLink, MailedToken, MailedTokenId};
 use crate::session::EndedBy;
 
 /// A mail's name, the same however often it is delivered.
@@ -40,13 +45,46 @@ impl fmt::Display for MailId {
 
 /// What a mail says, and what it needs to say it. No token and no password is among it: a queue is read
 /// by whoever reads the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// The password was changed.
     PasswordChanged {
         /// By whom: the user, or somebody for the user.
         by: EndedBy,
     },
+    /// The password was reset through a letter.
+    PasswordReset,
+    /// The address is another now. Goes to the one before.
+    EmailChanged {
+        /// The new one, as [`masked`] shows it.
+        to: String,
+    },
+    /// A link to set a new password.
+    ResetPassword {
+        /// Which token the link carries.
+        token: MailedTokenId,
+    },
+    /// A link that proves the user's address.
+    VerifyEmail {
+        /// Which token the link carries.
+        token: MailedTokenId,
+    },
+    /// A link that proves the address that the user is to have.
+    ChangeEmail {
+        /// Which token the link carries.
+        token: MailedTokenId,
+    },
+    /// A link that proves the address of somebody who registers.
+    Register {
+        /// Which registration.
+        registration: MailedTokenId,
+    },
+    /// Somebody wants the address for an account, and its owner has one already.
+    AddressTaken,
+    /// No letter yet: whoever has this address wants to set a new password.
+    ResetAsked,
+    /// No letter yet: whoever has this address wants the link that proves it once more.
+    VerificationAsked,
 }
 
 impl Message {
@@ -54,8 +92,28 @@ impl Message {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::PasswordChanged { .. } => "password_changed",
+            Self::PasswordReset => "password_reset",
+            Self::EmailChanged { .. } => "email_changed",
+            Self::ResetPassword { .. } => "reset_password",
+            Self::VerifyEmail { .. } => "verify_email",
+            Self::ChangeEmail { .. } => "change_email",
+            Self::Register { .. } => "register",
+            Self::AddressTaken => "address_taken",
+            Self::ResetAsked => "reset_asked",
+            Self::VerificationAsked => "verification_asked",
         }
     }
+}
+
+/// An address for those who know it already and nobody else: its first letter and its domain. Without
+/// white space, whatever another program has stored.
+pub fn masked(address: &str) -> String {
+    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    let shown = local.chars().take(1).chain("…@".chars());
+    shown
+        .chain(domain.chars())
+        .filter(|character| !character.is_whitespace())
+        .collect()
 }
 
 /// A mail to somebody.
@@ -71,6 +129,15 @@ pub struct Mail {
     pub message: Message,
     /// When what it tells of happened.
     pub queued_at: Timestamp,
+}
+
+/// A letter that takes the place of a wish for some, and the token that it carries if it is a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailAnswer {
+    /// The token.
+    pub token: Option<MailedToken>,
+    /// The letter.
+    pub mail: Mail,
 }
 
 /// A mail that is this process's to deliver, until the claim runs out.
@@ -118,6 +185,19 @@ pub enum DeliveryFailure {
 /// A way to people's mailboxes.
 #[async_trait]
 pub trait MailTransport: Send + Sync {
-    /// Delivers a mail, under its [`MailId`].
-    async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure>;
+    /// Delivers a mail, under its [`MailId`], with the link that it is to carry if it carries one.
+    async fn deliver(&self, mail: &Mail, link: Option<&MailedLink>) -> Result<(), DeliveryFailure>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_to_those_who_know_it() {
+        assert_eq!(masked("ana.lima@example.org"), "a…@example.org");
+        assert_eq!(masked("\u{5d0}ב@example.org"), "\u{5d0}…@example.org");
+        assert_eq!(masked(" no\naddress"), "…@");
+        assert_eq!(masked(""), "…@");
+    }
 }

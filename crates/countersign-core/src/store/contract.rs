@@ -11,6 +11,7 @@
 
 mod audit;
 mod cut_offs;
+mod mailed_tokens;
 mod names;
 mod throttles;
 
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 pub use self::audit::*;
 pub use self::cut_offs::*;
+pub use self::mailed_tokens::*;
 pub use self::names::*;
 pub use self::throttles::*;
 use super::{
@@ -100,10 +102,30 @@ macro_rules! store_contract {
             what_is_given_back_is_ones_own
             successes_at_once_leave_nothing_behind
             counters_that_are_forgotten_are_removed
+            a_silent_counter_has_nobody_wait
             a_mail_is_kept_with_the_change_that_it_tells_of
             of_many_who_claim_at_once_no_two_have_the_same_mail
             a_claim_that_runs_out_is_somebody_elses
             mail_is_claimed_in_the_order_in_which_it_is_due
+            a_wish_is_answered_once
+            every_message_is_read_back
+            a_user_has_a_few_tokens_of_a_purpose
+            only_a_live_session_is_issued_a_token
+            a_reset_ends_every_session_and_uses_its_token_up
+            a_reset_is_of_the_account_as_it_was
+            of_many_resets_at_once_exactly_one_happens
+            a_proof_makes_the_address_the_users
+            an_address_that_is_set_is_not_proven
+            an_address_is_proven_for_one_user
+            of_many_who_prove_one_address_at_once_exactly_one_has_it
+            users_are_found_by_their_address
+            a_registration_becomes_a_user_once
+            a_name_is_reserved_for_one
+            of_many_registrations_of_one_name_exactly_one_is_kept
+            a_registration_may_come_too_late
+            of_many_completions_at_once_exactly_one_makes_a_user
+            deletion_forgets_what_was_mailed_and_proven
+            expired_tokens_are_removed
             a_transition_leaves_what_it_carries_and_an_entry_of_each_session_that_ends
             a_change_leaves_what_it_carries_and_outlives_the_user
             what_is_not_done_leaves_nothing
@@ -154,6 +176,8 @@ fn new_user(name: &str) -> NewUser {
     NewUser {
         username: Username::parse(name).expect("a good name"),
         email: Email::parse(&format!("{name}@example.org")).expect("a good address"),
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         password: password(name),
         is_staff: false,
         is_superuser: false,
@@ -281,6 +305,8 @@ pub async fn users_are_found_as_they_were_made(store: Arc<dyn Store>) {
 pub async fn a_username_belongs_to_one_user(store: Arc<dyn Store>) {
     user(&*store, "ana").await;
     let again = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         username: Username::parse("ana").unwrap(),
         email: Email::default(),
         password: password("x"),

@@ -8,20 +8,24 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EndedAt, NotedNames,
-    OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
-    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
-    Watchers,
+    AccountChange, AccountChangeKind, AccountChanged, Change, CreateUserError, EmailOutcome,
+    EmailProof, EndedAt, IssueToken, NotedNames, OpenOutcome, OpenSession, PasswordChange,
+    PasswordOutcome, PasswordReset, Powers, Register, RegisterOutcome, RegistrationOutcome,
+    ResetOutcome, Rotation, SealedSigningKey, SessionQuery, SessionSweep, Store, Swept, TakeOver,
+    TakeOverOutcome, UserQuery, Watcher, Watchers,
 };
 use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
-use crate::mail::{ClaimedMail, Mail, MailClaim, MailId, MailOutcome};
+use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome};
+use crate::mailed_token::{
+    MOST_MAILED_TOKENS, MailedToken, MailedTokenId, Registration, StoredToken,
+};
 use crate::password::EncodedPassword;
 use crate::session::{EndReason, EndedBy, EndedSession, Session, SessionEnd, SessionId};
 use crate::throttle::{
     self, AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey,
 };
-use crate::user::{Credentials, Likeness, NewUser, ProfileChange, User, UserId};
+use crate::user::{Credentials, Email, Likeness, NewUser, ProfileChange, User, UserId};
 
 /// Everything in memory, behind one lock. Nothing outlives the process.
 #[derive(Debug, Default)]
@@ -43,6 +47,8 @@ struct Tables {
     upkeep_until: Option<Timestamp>,
     throttles: BTreeMap<ThrottleKey, Counter>,
     outbox: BTreeMap<MailId, Queued>,
+    mailed_tokens: BTreeMap<MailedTokenId, MailedToken>,
+    registrations: BTreeMap<MailedTokenId, Registration>,
     /// The audit log, in the order in which it was written.
     audit: BTreeMap<i64, AuditEntry>,
     last_audit_number: i64,
@@ -105,6 +111,59 @@ impl Tables {
             };
             self.outbox.insert(mail.id, queued);
         }
+    }
+
+    /// Whether somebody has a name, or one that is alike.
+    fn has_name(&self, username: &str) -> bool {
+        let likeness = Likeness::of(username);
+        self.looks.values().any(|look| look.is_alike(&likeness))
+    }
+
+    fn create(&mut self, new: &NewUser, trail: &Trail) -> Option<User> {
+        if self.has_name(new.username.as_str()) {
+            return None;
+        }
+        self.last_user_id += 1;
+        let user = User {
+            id: UserId(self.last_user_id),
+            username: new.username.as_str().to_owned(),
+            email: new.email.as_str().to_owned(),
+            email_verified: false,
+            first_name: new.first_name.as_str().to_owned(),
+            last_name: new.last_name.as_str().to_owned(),
+            is_active: true,
+            is_staff: new.is_staff,
+            is_superuser: new.is_superuser,
+            last_login: None,
+            date_joined: new.date_joined,
+        };
+        let stored = (user.clone(), new.password.clone());
+        self.looks.insert(user.id, new.username.likeness());
+        self.users.insert(user.id, stored);
+        self.record(trail.entries.iter().map(|entry| AuditEntry {
+            user: entry.user.or(Some(user.id)),
+            ..entry.clone()
+        }));
+        Some(user)
+    }
+
+    fn keep_token(&mut self, token: &MailedToken) {
+        self.mailed_tokens.insert(token.id, token.clone());
+        let of_its_kind = self.mailed_tokens.values();
+        let of_its_kind =
+            of_its_kind.filter(|other| (other.user, other.purpose) == (token.user, token.purpose));
+        let mut ids: Vec<_> = of_its_kind.map(|other| other.id).collect();
+        // The names begin with the time.
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+        for id in ids.into_iter().skip(MOST_MAILED_TOKENS as usize) {
+            self.mailed_tokens.remove(&id);
+        }
+    }
+
+    /// Who has proven an address and still has it.
+    fn verified(&self, folded: &str) -> Option<&(User, EncodedPassword)> {
+        let mut users = self.users.values();
+        users.find(|(user, _)| user.email_verified && Email::fold(&user.email) == folded)
     }
 
     fn live_of(&self, user: UserId) -> impl Iterator<Item = &Session> {
@@ -171,10 +230,29 @@ impl Store for MemoryStore {
             .users
             .values()
             .find(|(user, _)| user.username == username);
-        Ok(found.map(|(user, password)| Credentials {
-            user: user.clone(),
-            password: password.clone(),
-        }))
+        Ok(found.map(credentials))
+    }
+
+    async fn find_verified(&self, address: &Email) -> Result<Option<Credentials>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.verified(&address.folded()).map(credentials))
+    }
+
+    async fn find_by_email(
+        &self,
+        address: &Email,
+        most: u32,
+    ) -> Result<Vec<Credentials>, StoreError> {
+        let folded = address.folded();
+        let tables = self.tables();
+        let users = tables.users.values();
+        let mut found: Vec<_> = users
+            .filter(|(user, _)| Email::fold(&user.email) == folded)
+            .map(credentials)
+            .collect();
+        found.sort_by_key(|found| (!found.user.email_verified, found.user.id));
+        found.truncate(most as usize);
+        Ok(found)
     }
 
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
@@ -213,33 +291,8 @@ impl Store for MemoryStore {
     }
 
     async fn create_user(&self, new: &NewUser, trail: &Trail) -> Result<User, CreateUserError> {
-        let mut tables = self.tables();
-        let likeness = new.username.likeness();
-        if tables.looks.values().any(|look| look.is_alike(&likeness)) {
-            return Err(CreateUserError::UsernameTaken);
-        }
-        tables.last_user_id += 1;
-        let user = User {
-            id: UserId(tables.last_user_id),
-            username: new.username.as_str().to_owned(),
-            email: new.email.as_str().to_owned(),
-            first_name: String::new(),
-            last_name: String::new(),
-            is_active: true,
-            is_staff: new.is_staff,
-            is_superuser: new.is_superuser,
-            last_login: None,
-            date_joined: new.date_joined,
-        };
-        tables.looks.insert(user.id, likeness);
-        tables
-            .users
-            .insert(user.id, (user.clone(), new.password.clone()));
-        tables.record(trail.entries.iter().map(|entry| AuditEntry {
-            user: entry.user.or(Some(user.id)),
-            ..entry.clone()
-        }));
-        drop(tables);
+        let created = self.tables().create(new, trail);
+        let user = created.ok_or(CreateUserError::UsernameTaken)?;
         self.watchers.tell(Change::UserChanged(user.id));
         Ok(user)
     }
@@ -291,6 +344,10 @@ impl Store for MemoryStore {
                 is_staff,
                 is_superuser,
             } => (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser),
+            AccountChangeKind::Email(email) => {
+                user.email_verified &= user.email == email.as_str();
+                email.as_str().clone_into(&mut user.email);
+            }
         }
         let user = user.clone();
         let ended = reason.map(|reason| change.ending.because(reason));
@@ -339,6 +396,7 @@ impl Store for MemoryStore {
         if tables.users.remove(&id).is_none() {
             return Ok(None);
         }
+        tables.mailed_tokens.retain(|_, token| token.user != id);
         tables.looks.remove(&id);
         let ended = tables.end_all(id, None, ending.because(EndReason::UserDeleted));
         tables.leave(trail, &ended);
@@ -593,6 +651,198 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.queue(Some(mail));
+        tables.record(trail.entries.iter().cloned());
+        Ok(())
+    }
+
+    async fn answer_mail(
+        &self,
+        claimed: &ClaimedMail,
+        answers: &[MailAnswer],
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let id = claimed.mail.id;
+        let is_ours = tables.outbox.get(&id).is_some_and(|queued| {
+            queued.due_at == claimed.until && queued.attempts == claimed.attempts
+        });
+        if !is_ours {
+            return Ok(false);
+        }
+        tables.outbox.remove(&id);
+        for MailAnswer { token, mail } in answers {
+            if let Some(token) = token {
+                tables.keep_token(token);
+            }
+            tables.queue(Some(mail));
+        }
+        Ok(true)
+    }
+
+    async fn issue_token(&self, issue: &IssueToken) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let mut live = tables.live_of(issue.token.user);
+        if !live.any(|live| live.id == issue.session) {
+            return Ok(false);
+        }
+        drop(live);
+        tables.keep_token(&issue.token);
+        tables.queue(issue.mail.as_ref());
+        tables.record(issue.trail.entries.iter().cloned());
+        Ok(true)
+    }
+
+    async fn find_mailed_token(
+        &self,
+        id: MailedTokenId,
+    ) -> Result<Option<StoredToken>, StoreError> {
+        let tables = self.tables();
+        if let Some(registration) = tables.registrations.get(&id) {
+            return Ok(Some(StoredToken::OfRegistration(registration.clone())));
+        }
+        let token = tables.mailed_tokens.get(&id);
+        Ok(token.and_then(|token| {
+            let user = tables.users.get(&token.user)?;
+            Some(StoredToken::OfUser(token.clone(), credentials(user)))
+        }))
+    }
+
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<ResetOutcome, StoreError> {
+        let mut guard = self.tables();
+        let tables = &mut *guard;
+        let folded = Email::fold(&reset.email);
+        let is_others = tables
+            .verified(&folded)
+            .is_some_and(|(user, _)| user.id != reset.user);
+        let found = tables.users.get_mut(&reset.user);
+        let Some((user, password)) = found.filter(|(user, password)| {
+            user.is_active && user.email == reset.email && *password == reset.before
+        }) else {
+            return Ok(ResetOutcome::Dead);
+        };
+        if tables.mailed_tokens.remove(&reset.token).is_none() {
+            return Ok(ResetOutcome::Dead);
+        }
+        *password = reset.new.clone();
+        user.email_verified |= !is_others;
+        let end = reset.ending.because(EndReason::PasswordChanged);
+        let ended = tables.end_all(reset.user, None, end);
+        tables.queue(reset.mail.as_ref());
+        tables.leave(&reset.trail, &ended);
+        drop(guard);
+        self.tell_ended(&ended);
+        self.watchers.tell(Change::UserChanged(reset.user));
+        Ok(ResetOutcome::Reset(ended))
+    }
+
+    async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError> {
+        let mut guard = self.tables();
+        let tables = &mut *guard;
+        let is_others = tables
+            .verified(&Email::fold(&proof.to))
+            .is_some_and(|(user, _)| user.id != proof.user);
+        let found = tables.users.get_mut(&proof.user);
+        let Some((user, _)) = found.filter(|(user, password)| {
+            user.is_active && user.email == proof.from && *password == proof.before
+        }) else {
+            return Ok(EmailOutcome::Dead);
+        };
+        if !tables.mailed_tokens.contains_key(&proof.token) {
+            return Ok(EmailOutcome::Dead);
+        }
+        if is_others {
+            return Ok(EmailOutcome::Taken);
+        }
+        tables.mailed_tokens.remove(&proof.token);
+        user.email.clone_from(&proof.to);
+        user.email_verified = true;
+        tables.queue(proof.mail.as_ref());
+        tables.record(proof.trail.entries.iter().cloned());
+        drop(guard);
+        self.watchers.tell(Change::UserChanged(proof.user));
+        Ok(EmailOutcome::Proven)
+    }
+
+    async fn register(&self, register: &Register) -> Result<RegisterOutcome, StoreError> {
+        let new = &register.registration;
+        let mut tables = self.tables();
+        let now = new.created_at;
+        tables
+            .registrations
+            .retain(|_, registration| registration.expires_at > now);
+        let likeness = Likeness::of(&new.username);
+        let mut reserved = tables.registrations.values();
+        if reserved.any(|other| Likeness::of(&other.username).is_alike(&likeness))
+            || tables.has_name(&new.username)
+        {
+            return Ok(RegisterOutcome::UsernameTaken);
+        }
+        tables.registrations.insert(new.id, new.clone());
+        tables.queue(register.mail.as_ref());
+        tables.record(register.trail.entries.iter().cloned());
+        Ok(RegisterOutcome::Pending)
+    }
+
+    async fn find_registrations(
+        &self,
+        address: &Email,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let folded = address.folded();
+        let tables = self.tables();
+        let waiting = tables.registrations.values().rev();
+        let waiting = waiting
+            .filter(|waiting| waiting.expires_at > now && Email::fold(&waiting.email) == folded);
+        Ok(waiting.take(most as usize).cloned().collect())
+    }
+
+    async fn complete_registration(
+        &self,
+        id: MailedTokenId,
+        now: Timestamp,
+        trail: &Trail,
+    ) -> Result<RegistrationOutcome, StoreError> {
+        let mut tables = self.tables();
+        let found = tables.registrations.get(&id);
+        let Some(registration) = found.filter(|found| found.expires_at > now).cloned() else {
+            return Ok(RegistrationOutcome::Dead);
+        };
+        if tables.verified(&Email::fold(&registration.email)).is_some() {
+            return Ok(RegistrationOutcome::EmailTaken);
+        }
+        let new = registration.into_user(now)?;
+        let Some(mut user) = tables.create(&new, trail) else {
+            return Ok(RegistrationOutcome::UsernameTaken);
+        };
+        tables.registrations.remove(&id);
+        if let Some((stored, _)) = tables.users.get_mut(&user.id) {
+            stored.email_verified = true;
+        }
+        user.email_verified = true;
+        drop(tables);
+        self.watchers.tell(Change::UserChanged(user.id));
+        Ok(RegistrationOutcome::Made(user))
+    }
+
+    async fn sweep_mailed_tokens(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let mut tables = self.tables();
+        let tokens = tables.mailed_tokens.values();
+        let tokens = tokens.filter(|token| token.expires_at <= now);
+        let registrations = tables.registrations.values();
+        let registrations = registrations.filter(|waiting| waiting.expires_at <= now);
+        let expired = tokens.map(|token| token.id);
+        let expired = expired.chain(registrations.map(|registration| registration.id));
+        let expired: Vec<_> = expired.take(most as usize).collect();
+        for id in &expired {
+            tables.mailed_tokens.remove(id);
+            tables.registrations.remove(id);
+        }
+        Ok(u32::try_from(expired.len()).unwrap_or(most))
+    }
+
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {
         let mut tables = self.tables();
         let after = sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -746,6 +996,13 @@ impl Store for MemoryStore {
             audit.remove(number);
         }
         Ok(u32::try_from(numbers.len()).unwrap_or(most))
+    }
+}
+
+fn credentials((user, password): &(User, EncodedPassword)) -> Credentials {
+    Credentials {
+        user: user.clone(),
+        password: password.clone(),
     }
 }
 

@@ -29,13 +29,14 @@ use thiserror::Error;
 
 use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
-use crate::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
+use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use crate::mailed_token::{MailedToken, MailedTokenId, Registration, StoredToken};
 use crate::password::EncodedPassword;
 use crate::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
 };
 use crate::throttle::{AttemptOutcome, Refund, Reservation};
-use crate::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use crate::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 
 #[cfg(any(test, feature = "testing"))]
 pub use self::changes::Listener;
@@ -57,6 +58,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// The user with exactly this username, with the stored password.
     async fn find_credentials(&self, username: &str) -> Result<Option<Credentials>, StoreError>;
+
+    /// The user who has proven to read this address, and still has it. It is compared as
+    /// [`Email::folded`](crate::user::Email::folded) says.
+    async fn find_verified(&self, address: &Email) -> Result<Option<Credentials>, StoreError>;
+
+    /// Users who have this address, proven or not; `most` of them, those who have proven it first. Compared
+    /// without regard to case, of which a database may know less than we: who was found has the address by
+    /// [`Email::fold`](crate::user::Email::fold), and who differs in the case of letters beyond ASCII may be
+    /// missed.
+    async fn find_by_email(
+        &self,
+        address: &Email,
+        most: u32,
+    ) -> Result<Vec<Credentials>, StoreError>;
 
     /// Users by id, from after `query.after` on.
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError>;
@@ -188,6 +203,59 @@ pub trait Store: Send + Sync + 'static {
         claimed: &ClaimedMail,
         outcome: MailOutcome,
     ) -> Result<bool, StoreError>;
+
+    /// Keeps a mail that no other transition carries.
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError>;
+
+    /// Puts letters in the place of a claimed wish for some, with the tokens that they carry. False: the
+    /// claim has run out and somebody else has the wish, or had it and answered it; nothing is changed.
+    async fn answer_mail(
+        &self,
+        claimed: &ClaimedMail,
+        answers: &[MailAnswer],
+    ) -> Result<bool, StoreError>;
+
+    /// Keeps a token, and the mail that carries it, if the session that asks is alive. False: it is not.
+    ///
+    /// Here and in [`answer_mail`](Self::answer_mail), of more than
+    /// [`MOST_MAILED_TOKENS`](crate::mailed_token::MOST_MAILED_TOKENS) of one purpose for one user the
+    /// oldest are removed.
+    async fn issue_token(&self, issue: &IssueToken) -> Result<bool, StoreError>;
+
+    /// What stands behind the name of a token, expired or not. A deleted user has none.
+    async fn find_mailed_token(&self, id: MailedTokenId)
+    -> Result<Option<StoredToken>, StoreError>;
+
+    /// Uses up a token to set a new password, and in the same transaction ends all sessions of its user; if
+    /// the account still is as it was when the token was found genuine.
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<ResetOutcome, StoreError>;
+
+    /// Uses up a token that proves an address: the user's own or, if the user has another, the new one that
+    /// takes its place. An address is proven for one user at a time.
+    async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError>;
+
+    /// Reserves a name for somebody who has to prove an address first, unless somebody has the name or has
+    /// reserved it.
+    async fn register(&self, register: &Register) -> Result<RegisterOutcome, StoreError>;
+
+    /// The registrations that wait for this address to be proven; `most` of them, the newest first.
+    async fn find_registrations(
+        &self,
+        address: &Email,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Registration>, StoreError>;
+
+    /// Makes a user of a registration whose address has been proven, and uses it up.
+    async fn complete_registration(
+        &self,
+        id: MailedTokenId,
+        now: Timestamp,
+        trail: &Trail,
+    ) -> Result<RegistrationOutcome, StoreError>;
+
+    /// Removes at most so many mailed tokens and registrations that have expired; gives how many.
+    async fn sweep_mailed_tokens(&self, now: Timestamp, most: u32) -> Result<u32, StoreError>;
 
     /// Looks at the next few sessions by id: ends those past their limits, and removes those that
     /// ended long ago.
@@ -335,6 +403,8 @@ pub enum AccountChangeKind {
         /// Whether the user has every permission.
         is_superuser: bool,
     },
+    /// Another address, which is not proven.
+    Email(Email),
 }
 
 impl AccountChangeKind {
@@ -343,7 +413,7 @@ impl AccountChangeKind {
         match self {
             Self::Password(_) => Some(EndReason::PasswordChanged),
             Self::Active(false) => Some(EndReason::UserDeactivated),
-            Self::Active(true) => None,
+            Self::Active(true) | Self::Email(_) => None,
             Self::Roles {
                 is_staff,
                 is_superuser,
@@ -392,6 +462,120 @@ pub enum PasswordOutcome {
     Outdated,
     /// The session that asked has ended in the meantime.
     SessionOver,
+}
+
+/// A token to be mailed, asked for by somebody who is signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueToken {
+    /// The token.
+    pub token: MailedToken,
+    /// The session that asks for it, which must be alive.
+    pub session: SessionId,
+    /// The letter that carries it; `None`: so many have been sent there lately that this one is not.
+    pub mail: Option<Mail>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
+}
+
+/// A new password in exchange for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordReset {
+    /// The token, which is used up.
+    pub token: MailedTokenId,
+    /// Whose it is.
+    pub user: UserId,
+    /// The stored password as it was when the token was found genuine.
+    pub before: EncodedPassword,
+    /// The address as it was then, which the token proves.
+    pub email: String,
+    /// The new password.
+    pub new: EncodedPassword,
+    /// When and by whom.
+    pub ending: EndedAt,
+    /// Who is told of it, kept in the same transaction.
+    pub mail: Option<Mail>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
+}
+
+/// What became of a [`PasswordReset`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResetOutcome {
+    /// The password is the new one, and these sessions ended.
+    Reset(Vec<EndedSession>),
+    /// The token has been used, or the account has changed since it was mailed.
+    Dead,
+}
+
+/// An address that a token proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmailProof {
+    /// The token, which is used up.
+    pub token: MailedTokenId,
+    /// Whose it is.
+    pub user: UserId,
+    /// The stored password as it was when the token was found genuine.
+    pub before: EncodedPassword,
+    /// The address that the user had then.
+    pub from: String,
+    /// The address that is proven.
+    pub to: String,
+    /// When.
+    pub at: Timestamp,
+    /// Who is told of it, kept in the same transaction.
+    pub mail: Option<Mail>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
+}
+
+/// What became of an [`EmailProof`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmailOutcome {
+    /// The address is the user's, and proven.
+    Proven,
+    /// Somebody else has proven it.
+    Taken,
+    /// The token has been used, or the account has changed since it was mailed.
+    Dead,
+}
+
+/// A registration to keep until the address is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The registration.
+    pub registration: Registration,
+    /// The letter that carries its token; `None`: so many have been sent there lately that this one is not.
+    pub mail: Option<Mail>,
+    /// What it leaves in the audit log.
+    pub trail: Trail,
+}
+
+/// What became of a [`Register`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegisterOutcome {
+    /// The name is reserved.
+    Pending,
+    /// Somebody has the name or one that is alike, or has reserved it.
+    UsernameTaken,
+    /// It is not known yet whether somebody has one that is alike; see [`CreateUserError::NamesUnknown`].
+    NamesUnknown,
+    /// In this table of users the name is the address, and another was given.
+    NameIsNotTheAddress,
+}
+
+/// What became of a registration whose address has been proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistrationOutcome {
+    /// The user is made.
+    Made(User),
+    /// Somebody has been made with that name meanwhile, or with one that is alike.
+    UsernameTaken,
+    /// It is not known yet whether somebody has; see [`CreateUserError::NamesUnknown`].
+    NamesUnknown,
+    /// Somebody has proven that address meanwhile.
+    EmailTaken,
+    /// It has been completed, or has expired.
+    Dead,
 }
 
 /// A session to open after a password was found right.

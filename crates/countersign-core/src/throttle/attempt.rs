@@ -14,6 +14,9 @@ pub struct Reservation {
     pub key: ThrottleKey,
     /// How often it may be attempted.
     pub limit: Limit,
+    /// Whether nobody is told when it says to wait. Then the attempt is counted at the others, and has no
+    /// [`Refund`] for this one.
+    pub is_silent: bool,
 }
 
 /// An attempt at one counter, to be given back.
@@ -62,12 +65,18 @@ pub fn decide(
     let mut counters = Vec::with_capacity(reservations.len());
     let mut refunds = Vec::with_capacity(reservations.len());
     let mut longest: Option<Wait> = None;
-    for Reservation { key, limit } in reservations {
+    for Reservation {
+        key,
+        limit,
+        is_silent,
+    } in reservations
+    {
         match limit.reserve(standing(*key), now) {
             Decision::Reserved { counter, taken } => {
                 counters.push((*key, counter));
                 refunds.push(Refund { key: *key, taken });
             }
+            Decision::Wait(_) if *is_silent => {}
             Decision::Wait(retry_after) => {
                 if longest.is_none_or(|longest| longest.retry_after < retry_after) {
                     longest = Some(Wait {
@@ -96,7 +105,11 @@ mod tests {
     #[test]
     fn of_several_full_counters_the_one_that_keeps_waiting_longest_is_told() {
         let [short, long, free] = [1, 2, 3].map(|number| ThrottleKey([number; 16]));
-        let at = |key, limit| Reservation { key, limit };
+        let at = |key, limit| Reservation {
+            key,
+            limit,
+            is_silent: false,
+        };
         let now = Timestamp::UNIX_EPOCH;
         let full = [at(short, SHORT), at(long, LONG)];
         let AttemptDecision::Reserve(counters, _) = decide(&full, |_| None, now) else {
@@ -125,5 +138,31 @@ mod tests {
                 key: short
             })
         );
+    }
+
+    /// A counter that is silent keeps nothing from being counted elsewhere, and says of itself only by having
+    /// nothing to give back.
+    #[test]
+    fn a_silent_counter_has_nobody_wait() {
+        let (told, silent) = (ThrottleKey([1; 16]), ThrottleKey([2; 16]));
+        let now = Timestamp::UNIX_EPOCH;
+        let at = |key, is_silent| Reservation {
+            key,
+            limit: SHORT,
+            is_silent,
+        };
+        let full = decide(&[at(silent, true)], |_| None, now);
+        let AttemptDecision::Reserve(counters, refunds) = full else {
+            panic!("the first attempt waits for nothing");
+        };
+        assert_eq!(refunds.len(), 1);
+        let counters: HashMap<_, _> = counters.into_iter().collect();
+        let standing = |key| counters.get(&key).copied();
+        let decision = decide(&[at(told, false), at(silent, true)], standing, now);
+        let AttemptDecision::Reserve(counters, refunds) = decision else {
+            panic!("{decision:?}");
+        };
+        assert_eq!((counters.len(), counters[0].0), (1, told));
+        assert_eq!((refunds.len(), refunds[0].key), (1, told));
     }
 }

@@ -33,12 +33,31 @@ pub(crate) enum Subject<'a> {
     Address(IpAddr),
     /// Whoever signs in to this account from this address.
     AccountFromAddress(&'a str, Option<IpAddr>),
+    /// Everybody who signs in as somebody, by whichever of the user's names.
+    Anybody(Whoever<'a>),
     /// A device that the user has signed in from before.
     Device(UserId, Uuid),
     /// All devices that the user has signed in from before.
     DevicesOf(UserId),
     /// A user who is signed in and shows the password in force.
     PasswordOf(UserId),
+    /// Everybody at an address who registers.
+    RegistrationsFrom(Option<IpAddr>),
+    /// Everybody at an address who wants letters sent.
+    LettersFrom(Option<IpAddr>),
+    /// Whoever reads a mailbox, by the folded address.
+    Mailbox(&'a str),
+    /// A user who wants another address.
+    EmailOf(UserId),
+}
+
+/// Who somebody wants to sign in as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whoever<'a> {
+    /// A user, by whichever name.
+    User(UserId),
+    /// Nobody, by this name. It is counted all the same, so that the time does not tell.
+    Nobody(&'a str),
 }
 
 /// Makes the keys of counters.
@@ -67,6 +86,14 @@ impl ThrottleKeys {
                 context.update(&network(address));
                 context.update(name.as_bytes());
             }
+            Subject::Anybody(Whoever::User(user)) => {
+                context.update(b"anybody as user:");
+                context.update(&user.0.to_be_bytes());
+            }
+            Subject::Anybody(Whoever::Nobody(name)) => {
+                context.update(b"anybody as nobody:");
+                context.update(name.as_bytes());
+            }
             Subject::Device(user, device) => {
                 context.update(b"device:");
                 context.update(device.as_bytes());
@@ -78,6 +105,22 @@ impl ThrottleKeys {
             }
             Subject::PasswordOf(user) => {
                 context.update(b"password of:");
+                context.update(&user.0.to_be_bytes());
+            }
+            Subject::RegistrationsFrom(address) => {
+                context.update(b"registrations from:");
+                context.update(&network(address));
+            }
+            Subject::LettersFrom(address) => {
+                context.update(b"letters from:");
+                context.update(&network(address));
+            }
+            Subject::Mailbox(address) => {
+                context.update(b"mailbox:");
+                context.update(address.as_bytes());
+            }
+            Subject::EmailOf(user) => {
+                context.update(b"e-mail of:");
                 context.update(&user.0.to_be_bytes());
             }
         }
@@ -171,6 +214,15 @@ mod tests {
             Subject::DevicesOf(UserId(2)),
             Subject::PasswordOf(UserId(1)),
             Subject::PasswordOf(UserId(2)),
+            Subject::RegistrationsFrom(Some(ip("1.2.3.4"))),
+            Subject::RegistrationsFrom(None),
+            Subject::LettersFrom(Some(ip("1.2.3.4"))),
+            Subject::LettersFrom(None),
+            Subject::Mailbox("alice"),
+            Subject::EmailOf(UserId(1)),
+            Subject::EmailOf(UserId(2)),
+            Subject::Anybody(Whoever::User(UserId(1))),
+            Subject::Anybody(Whoever::Nobody("alice")),
         ];
         let mut all: Vec<_> = subjects.iter().map(|subject| keys.key(*subject)).collect();
         all.sort_unstable();

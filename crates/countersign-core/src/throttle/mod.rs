@@ -40,10 +40,20 @@ pub struct ThrottleSettings {
     pub login_device: Limit,
     /// Proofs of the password in force by a user who is signed in.
     pub change_password: Limit,
+    /// Registrations from one address: each costs a hash and reserves a name.
+    pub register: Limit,
+    /// Wishes for letters from one address: to reset a password, or to prove an address.
+    pub mail_request: Limit,
+    /// Letters that strangers can have sent to one mailbox, of whatever kind.
+    pub mail_recipient: Limit,
+    /// Wishes of one user for another address.
+    pub change_email: Limit,
     /// Refreshes of one session; in each process.
     pub refresh: Limit,
     /// Refused access and refresh tokens from one address; in each process.
     pub refused_tokens: Limit,
+    /// Mailed tokens shown from one address; in each process.
+    pub mailed_tokens: Limit,
     /// Questions for a CSRF token from one address; in each process.
     pub csrf: Limit,
     /// Questions for the revocation feed from one address; in each process.
@@ -61,8 +71,13 @@ impl Default for ThrottleSettings {
             login_address: Limit::steady(20, Duration::from_secs(30)),
             login_device: guesses(5),
             change_password: guesses(5),
+            register: Limit::steady(20, Duration::from_mins(1)),
+            mail_request: Limit::steady(20, Duration::from_secs(30)),
+            mail_recipient: Limit::growing(5, Duration::from_mins(5), Duration::from_hours(1)),
+            change_email: Limit::growing(5, Duration::from_mins(5), Duration::from_hours(1)),
             refresh: Limit::steady(300, Duration::from_millis(200)),
             refused_tokens: Limit::steady(300, Duration::from_secs(1)),
+            mailed_tokens: Limit::steady(60, Duration::from_secs(1)),
             csrf: Limit::steady(300, Duration::from_millis(200)),
             revocations: Limit::steady(600, Duration::from_millis(50)),
         }
@@ -72,6 +87,8 @@ impl Default for ThrottleSettings {
 /// What is counted in memory, by each process alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LocalAction {
+    /// A mailed token that is shown.
+    MailedToken,
     /// A question for a CSRF token.
     Csrf,
     /// A question for the revocation feed.

@@ -183,6 +183,7 @@ mod tests {
     fn asked(number: u64) -> [Reservation; 1] {
         [Reservation {
             key: key(number),
+            is_silent: false,
             limit: Limit::steady(1, Duration::from_secs(1)),
         }]
     }

@@ -41,6 +41,12 @@ pub(super) async fn run(settings: &Settings, command: User) -> Result<(), Failur
             set_password(&auth, &user, password_stdin).await?;
             done(&user, "has a new password")
         }
+        User::SetEmail { username, email } => {
+            let email = Email::parse(&email).map_err(AuthError::from)?;
+            let user = auth.find_user(&username).await?;
+            let user = auth.set_email(&user, email, by).await?;
+            done(&user, "has this e-mail address now")
+        }
         User::Activate { username } => {
             let user = auth.find_user(&username).await?;
             done(&auth.set_active(user.id, true, by).await?, "may sign in")
@@ -197,6 +203,7 @@ fn show(user: &Account, as_json: bool) {
         ("number", user.id.to_string()),
         ("username", user.username.clone()),
         ("e-mail", user.email.clone()),
+        ("proven", yes_or_no(user.email_verified).to_owned()),
         ("first name", user.first_name.clone()),
         ("last name", user.last_name.clone()),
         ("active", yes_or_no(user.is_active).to_owned()),
@@ -214,6 +221,7 @@ fn to_json(user: &Account) -> Value {
         "id": user.id,
         "username": user.username,
         "email": user.email,
+        "email_verified": user.email_verified,
         "first_name": user.first_name,
         "last_name": user.last_name,
         "is_active": user.is_active,

@@ -15,8 +15,9 @@ use super::problems::Problems;
 use super::secret_text::SecretText;
 use super::server::ServerSettings;
 
-/// How people are told by mail what happens to their accounts: that their password was changed.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// How people are told by mail what happens to their accounts, and sent the links that prove an address or
+/// set a new password.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MailSection {
     /// How mail leaves. `smtp://user:password@host` with STARTTLS, which must be offered, on port 587,
@@ -31,8 +32,23 @@ pub(crate) struct MailSection {
     /// from `countersign@localhost` without. Default: none.
     from: Option<String>,
     /// A directory whose files stand in for the texts of the same name that the program brings, like
-    /// `password_changed.txt`. Default: none.
+    /// `password_changed.txt`; or one with a directory for each language, like `de/password_changed.txt`.
+    /// Default: none.
     templates: Option<PathBuf>,
+    /// The language of letters: `en`, or another whose texts are all in `mail.templates`. Default: `en`.
+    language: String,
+}
+
+impl Default for MailSection {
+    fn default() -> Self {
+        Self {
+            transport: None,
+            password: None,
+            from: None,
+            templates: None,
+            language: "en".to_owned(),
+        }
+    }
 }
 
 /// How people are told, checked.
@@ -53,6 +69,15 @@ pub(crate) enum TransportSettings {
 }
 
 impl TransportSettings {
+    /// Whether those whom it is for read it: on a terminal, that is whoever tries the service out.
+    pub(crate) fn reaches_people(&self, is_development: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Console => is_development,
+            Self::File(_) | Self::Smtp(_) => true,
+        }
+    }
+
     /// Whether mail leaves at all.
     pub(crate) fn delivers(&self) -> bool {
         *self != Self::None
@@ -100,7 +125,7 @@ impl MailSection {
     ) -> MailSettings {
         if self.transport.is_none() && !server.development {
             let message = "mail.transport is not set: nobody is told when somebody changes their \
-                           password. Name your mail server there, or write none if that is meant";
+                           password, and nobody who has lost theirs is sent a new one. Name your mail server there, or write none if that is meant";
             warnings.push(message.to_owned());
         }
         let transport = parse_transport(self.transport(server));
@@ -114,9 +139,12 @@ impl MailSection {
             }
             None => Ok(nobody()),
         };
-        let templates = match &self.templates {
-            Some(directory) => Templates::read(directory),
-            None => Ok(Templates::default()),
+        let is_language = !self.language.is_empty()
+            && (self.language.chars()).all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let templates = if is_language {
+            Templates::read(self.templates.as_deref(), &self.language)
+        } else {
+            Err("write mail.language like en, de or pt-BR".to_owned())
         };
         MailSettings {
             transport,

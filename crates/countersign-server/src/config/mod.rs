@@ -21,6 +21,7 @@ mod mail;
 mod password;
 mod problems;
 pub(crate) mod reference;
+mod registration;
 mod report;
 mod revocations;
 mod secret_text;
@@ -37,7 +38,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use countersign::HttpSettings;
-use countersign_core::auth::{AuthSettings, TokenSettings};
+use countersign_core::auth::{AuthSettings, MailedTokenSettings, TokenSettings};
 use countersign_core::clock::{Clock as _, SystemClock};
 use countersign_core::keys::{SharedSecret, SigningAlgorithm};
 use countersign_core::refresh_token::LegacyTokenSettings;
@@ -61,6 +62,8 @@ use self::mail::MailSection;
 pub(crate) use self::mail::{MailSettings, SmtpSecurity, SmtpSettings, TransportSettings};
 use self::password::PasswordSection;
 pub(crate) use self::problems::Problems;
+pub(crate) use self::registration::PageSettings;
+use self::registration::RegistrationSection;
 pub(crate) use self::report::Report;
 use self::revocations::RevocationsSection;
 use self::secrets::{RootSource, SecretsSection};
@@ -87,6 +90,7 @@ pub(crate) struct RawSettings {
     cors: CorsSection,
     csrf: CsrfSection,
     password: PasswordSection,
+    registration: RegistrationSection,
     throttle: ThrottleSection,
     django: DjangoSection,
     mail: MailSection,
@@ -104,6 +108,7 @@ pub(crate) struct Settings {
     pub(crate) auth: AuthSettings,
     pub(crate) http: HttpSettings,
     pub(crate) mail: MailSettings,
+    pub(crate) pages: PageSettings,
     pub(crate) log: LogSettings,
     /// What is not wrong and yet should be said.
     pub(crate) warnings: Vec<String>,
@@ -265,6 +270,11 @@ impl Settings {
             hashing: raw.password.check_hashing(problems),
             throttle: raw.throttle.check(&server, problems, warnings),
             legacy_tokens,
+            mailed_tokens: MailedTokenSettings {
+                reset_lifetime: raw.password.check_reset_lifetime(problems),
+                verify_lifetime: raw.registration.check_lifetime(problems),
+            },
+            registration: raw.registration.check(&server, &mail.transport, problems),
             queue_mail: mail.transport.delivers(),
         };
         let http = HttpSettings {
@@ -279,6 +289,10 @@ impl Settings {
             legacy: legacy_transport,
             ..HttpSettings::new(server.public_url.clone())
         };
+        let pages = PageSettings {
+            reset: raw.password.check_reset_page(&server, problems),
+            verify: raw.registration.check_page(&server, problems),
+        };
         let log = raw.log.check(problems);
         let report = Report::new(raw, layers, &auth, &http, &server, &database);
         Self {
@@ -289,6 +303,7 @@ impl Settings {
             auth,
             http,
             mail,
+            pages,
             log,
             warnings: Vec::new(),
             report,

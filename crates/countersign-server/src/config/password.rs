@@ -3,14 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use countersign_core::auth::MailedTokenSettings;
 use countersign_core::password::{
     Argon2Cost, BreachedPasswords, Encoding, HashingSettings, PasswordPolicy, WriteAs,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
+use super::durations;
 use super::problems::Problems;
+use super::registration;
+use super::server::ServerSettings;
 use crate::breached::BreachedFile;
 
 /// Which new passwords are accepted and what a hash costs.
@@ -43,6 +49,12 @@ pub(crate) struct PasswordSection {
     hashing_threads: Option<u64>,
     /// How many more may wait; beyond them the answer is 503. Default: 32 for each thread.
     hashing_queue: Option<u64>,
+    /// The page of your app that the links of letters lead to that set a new password. It finds the token
+    /// behind `#token=` and shows it to `POST /users/password/reset/confirm`. Default:
+    /// `/account/reset-password` of this service.
+    reset_page: Option<String>,
+    /// How long such a link works, from `15m` to `24h`. Default: `1h`.
+    reset_lifetime: String,
 }
 
 /// What one Argon2id hash costs (RFC 9106). Stored hashes are brought to it at the next login.
@@ -84,6 +96,8 @@ impl Default for PasswordSection {
             argon2: Argon2Section::default(),
             hashing_threads: None,
             hashing_queue: None,
+            reset_page: None,
+            reset_lifetime: durations::show(MailedTokenSettings::default().reset_lifetime),
         }
     }
 }
@@ -186,6 +200,21 @@ impl PasswordSection {
             threads: usize::try_from(threads).unwrap_or(1),
             queue: usize::try_from(queue).unwrap_or(0),
         }
+    }
+}
+
+impl PasswordSection {
+    pub(crate) fn check_reset_lifetime(&self, problems: &mut Problems) -> Duration {
+        registration::check_reset_lifetime(&self.reset_lifetime, problems)
+    }
+
+    pub(crate) fn check_reset_page(
+        &self,
+        server: &ServerSettings,
+        problems: &mut Problems,
+    ) -> Option<Url> {
+        let page = self.reset_page.as_deref();
+        registration::check_page("password.reset_page", page, server, problems)
     }
 }
 

@@ -32,11 +32,23 @@ pub(crate) struct ThrottleSection {
     /// Wrong current passwords of one user who is signed in and changes the password. Default:
     /// `5 then 30s to 15m`.
     change_password: String,
+    /// Registrations from one address; those that succeed count as well. Default: `20 then 1m`.
+    register: String,
+    /// Wishes for letters from one address: to reset a password, or to prove an address. Default:
+    /// `20 then 30s`.
+    mail_request: String,
+    /// Letters that strangers can have sent to one mailbox; of more, none are sent, and the answer is the
+    /// same. Default: `5 then 5m to 1h`.
+    mail_recipient: String,
+    /// Wishes of one user for another e-mail address. Default: `5 then 5m to 1h`.
+    change_email: String,
     /// Refreshes of one session; by each process. Default: `300 then 200ms`.
     refresh: String,
     /// Refused access and refresh tokens from one address, expired ones left out; by each process.
     /// Genuine ones pass all the same. Default: `300 then 1s`.
     refused_tokens: String,
+    /// Mailed tokens shown from one address; by each process. Default: `60 then 1s`.
+    mailed_tokens: String,
     /// `GET /users/csrf` from one address; by each process. Default: `300 then 200ms`.
     csrf: String,
     /// `GET /.well-known/revocations` from one address without `revocations.token`; by each process.
@@ -55,8 +67,13 @@ impl Default for ThrottleSection {
             login_address: show(default.login_address),
             login_device: show(default.login_device),
             change_password: show(default.change_password),
+            register: show(default.register),
+            mail_request: show(default.mail_request),
+            mail_recipient: show(default.mail_recipient),
+            change_email: show(default.change_email),
             refresh: show(default.refresh),
             refused_tokens: show(default.refused_tokens),
+            mailed_tokens: show(default.mailed_tokens),
             csrf: show(default.csrf),
             revocations: show(default.revocations),
             insecure_off: default.insecure_off,
@@ -108,12 +125,21 @@ impl ThrottleSection {
                 &self.change_password,
                 default.change_password,
             ),
+            register: limit("register", &self.register, default.register),
+            mail_request: limit("mail_request", &self.mail_request, default.mail_request),
+            mail_recipient: limit(
+                "mail_recipient",
+                &self.mail_recipient,
+                default.mail_recipient,
+            ),
+            change_email: limit("change_email", &self.change_email, default.change_email),
             refresh: limit("refresh", &self.refresh, default.refresh),
             refused_tokens: limit(
                 "refused_tokens",
                 &self.refused_tokens,
                 default.refused_tokens,
             ),
+            mailed_tokens: limit("mailed_tokens", &self.mailed_tokens, default.mailed_tokens),
             csrf: limit("csrf", &self.csrf, default.csrf),
             revocations: limit("revocations", &self.revocations, default.revocations),
         };

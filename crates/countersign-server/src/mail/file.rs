@@ -64,7 +64,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = open(&place.path().join("a/b")).unwrap();
         let mail = mail("ana@example.org", "ana");
-        let message = writer().write(&mail).unwrap().message;
+        let message = writer().write(&mail, None).unwrap().message;
         for _ in 0..2 {
             write(&directory, mail.id, &message).await.unwrap();
         }
@@ -79,7 +79,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_written_is_tried_again() {
         let mail = mail("ana@example.org", "ana");
-        let message = writer().write(&mail).unwrap().message;
+        let message = writer().write(&mail, None).unwrap().message;
         let failure = write(Path::new("/nonexistent"), mail.id, &message)
             .await
             .unwrap_err();

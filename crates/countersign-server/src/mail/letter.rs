@@ -4,9 +4,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use countersign_core::mail::Mail;
+use countersign_core::mail::{Mail, Message};
+use countersign_core::mailed_token::MailedLink;
+use jiff::Timestamp;
 use lettre::Address;
-use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue, MessageId};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 
@@ -20,19 +21,44 @@ pub(super) struct Writer {
     pub(super) templates: Templates,
     /// Where the account is, for those who have several.
     pub(super) service: String,
+    /// Where links lead.
+    pub(super) pages: Pages,
+}
+
+/// The pages that links lead to. They come from the settings and nothing else: a request that says to be for
+/// another host changes no link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pages {
+    /// Where a new password is set.
+    pub(super) reset: String,
+    /// Where an address is proven.
+    pub(super) verify: String,
+}
+
+impl Pages {
+    /// The link of a mail. The token is behind the `#`: browsers send it to no server, and so it stands in no
+    /// log and no `Referer`.
+    fn link(&self, message: &Message, link: &MailedLink) -> String {
+        let page = match message {
+            Message::ResetPassword { .. } => &self.reset,
+            _ => &self.verify,
+        };
+        format!("{page}#token={}", link.token())
+    }
 }
 
 /// A mail that is written.
 pub(super) struct Letter {
     pub(super) words: Words,
-    pub(super) message: Message,
+    pub(super) message: lettre::Message,
 }
 
 impl Writer {
     /// Writes a mail. `None`: its recipient's address is none that mail can be sent to.
-    pub(super) fn write(&self, mail: &Mail) -> Option<Letter> {
+    pub(super) fn write(&self, mail: &Mail, link: Option<&MailedLink>) -> Option<Letter> {
         let recipient: Address = mail.recipient.parse().ok()?;
-        let words = self.templates.words(&mail.message, &self.values(mail));
+        let values = self.values(mail, link);
+        let words = self.templates.words(&mail.message, &values)?;
         let id = format!("<{}@{}>", mail.id, self.from.email.domain());
         // RFC 3834 section 5: those who answer mails by themselves leave this one unanswered.
         let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
@@ -43,7 +69,7 @@ impl Writer {
             .boundary(format!("countersign-{}", mail.id))
             .singlepart(SinglePart::plain(words.plain.clone()))
             .singlepart(SinglePart::html(words.html.clone()));
-        let message = Message::builder()
+        let message = lettre::Message::builder()
             .from(self.from.clone())
             .to(recipient.into())
             .subject(words.subject.clone())
@@ -55,11 +81,18 @@ impl Writer {
         Some(Letter { words, message })
     }
 
-    fn values(&self, mail: &Mail) -> Values {
+    fn values(&self, mail: &Mail, link: Option<&MailedLink>) -> Values {
+        let time = |instant: Timestamp| instant.strftime("%Y-%m-%d %H:%M UTC").to_string();
         Values {
             username: mail.username.clone(),
-            time: mail.queued_at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            time: time(mail.queued_at),
             service: self.service.clone(),
+            link: link.map_or_else(String::new, |link| self.pages.link(&mail.message, link)),
+            expires: link.map_or_else(String::new, |link| time(link.expires_at)),
+            new_email: match &mail.message {
+                Message::EmailChanged { to } => to.clone(),
+                _ => String::new(),
+            },
         }
     }
 }
@@ -67,9 +100,10 @@ impl Writer {
 #[cfg(test)]
 pub(super) mod tests {
     use countersign_core::clock::SystemRandomness;
-    use countersign_core::mail::{MailId, Message};
+    use countersign_core::mail::{MailId, masked};
+    use countersign_core::mailed_token::MailedTokenId;
     use countersign_core::session::EndedBy;
-    use jiff::Timestamp;
+    use countersign_core::user::UserId;
 
     use super::*;
 
@@ -78,6 +112,10 @@ pub(super) mod tests {
             from: "Kontoführung <no-reply@example.org>".parse().unwrap(),
             templates: Templates::default(),
             service: "https://auth.example.org".to_owned(),
+            pages: Pages {
+                reset: "https://app.example.org/reset".to_owned(),
+                verify: "https://auth.example.org/account/verify-email".to_owned(),
+            },
         }
     }
 
@@ -95,7 +133,7 @@ pub(super) mod tests {
     }
 
     fn written(mail: &Mail) -> String {
-        String::from_utf8(writer().write(mail).unwrap().message.formatted()).unwrap()
+        String::from_utf8(writer().write(mail, None).unwrap().message.formatted()).unwrap()
     }
 
     #[test]
@@ -103,6 +141,78 @@ pub(super) mod tests {
         let mail = mail("zoë@example.org", "Zoë");
         let text = written(&mail).replace(&mail.id.to_string(), "(id)");
         insta::assert_snapshot!(text.replace("\r\n", "\n"));
+    }
+
+    /// Every letter that carries no link, and every one that does.
+    fn every_letter() -> Vec<(Mail, Option<MailedLink>)> {
+        let token = MailedTokenId::new(Timestamp::UNIX_EPOCH, &SystemRandomness);
+        let link = MailedLink::example(Timestamp::from_second(1_795_345_200).unwrap());
+        let by = EndedBy::User(UserId(1));
+        let to = masked("zoe@example.com");
+        [
+            (Message::PasswordChanged { by }, None),
+            (Message::PasswordReset, None),
+            (Message::EmailChanged { to }, None),
+            (Message::AddressTaken, None),
+            (Message::ResetPassword { token }, Some(link.clone())),
+            (Message::VerifyEmail { token }, Some(link.clone())),
+            (Message::ChangeEmail { token }, Some(link.clone())),
+            (
+                Message::Register {
+                    registration: token,
+                },
+                Some(link),
+            ),
+        ]
+        .map(|(message, link)| {
+            let mail = Mail {
+                message,
+                ..mail("zoe@example.org", "Zoë")
+            };
+            (mail, link)
+        })
+        .into()
+    }
+
+    #[test]
+    fn every_letter_reads_as_it_shall() {
+        for (mail, link) in every_letter() {
+            let letter = writer().write(&mail, link.as_ref()).unwrap();
+            let Words {
+                subject,
+                plain,
+                html,
+            } = &letter.words;
+            let text = format!("{subject}\n\n{plain}\n{html}");
+            insta::assert_snapshot!(mail.message.kind(), text);
+        }
+    }
+
+    #[test]
+    fn a_links_token_is_behind_the_sign_that_browsers_keep_to_themselves() {
+        let mut links = 0;
+        for (mail, link) in every_letter() {
+            let letter = writer().write(&mail, link.as_ref()).unwrap();
+            let text = format!("{}{}", letter.words.plain, letter.words.html);
+            let Some(link) = link else {
+                assert!(!text.contains('#'), "{text}");
+                continue;
+            };
+            for part in text
+                .split(link.token())
+                .collect::<Vec<_>>()
+                .split_last()
+                .unwrap()
+                .1
+            {
+                assert!(part.ends_with("#token="), "{text}");
+                let page = part.rsplit(['\n', '"', '>']).next().unwrap();
+                assert!(page.starts_with("https://"), "{page}");
+                assert!(!page.contains('?'), "{page}");
+                links += 1;
+            }
+        }
+        assert_eq!(links, 4 * 3);
     }
 
     #[test]
@@ -124,7 +234,7 @@ pub(super) mod tests {
             "a@example.org, b@example.org",
         ] {
             assert!(
-                writer().write(&mail(recipient, "ana")).is_none(),
+                writer().write(&mail(recipient, "ana"), None).is_none(),
                 "{recipient}"
             );
         }

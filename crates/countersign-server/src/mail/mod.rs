@@ -10,12 +10,14 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use countersign_core::mail::{DeliveryFailure, Mail, MailTransport};
+use countersign_core::mailed_token::MailedLink;
+use url::Url;
 
 use crate::config::{Settings, TransportSettings};
 use crate::failure::Failure;
 use crate::output::{self, Safe};
 
-use self::letter::{Letter, Writer};
+use self::letter::{Letter, Pages, Writer};
 use self::smtp::Smtp;
 pub(crate) use self::templates::Templates;
 
@@ -41,10 +43,18 @@ impl Mailer {
             TransportSettings::File(directory) => Way::File(file::open(directory)?),
             TransportSettings::Smtp(smtp) => Way::Smtp(Smtp::new(smtp, public_url.host())?),
         };
+        let page = |own: &Option<Url>, ours: &str| {
+            own.as_ref()
+                .map_or_else(|| format!("{public_url}{ours}"), Url::to_string)
+        };
         let writer = Writer {
             from: settings.mail.from.clone(),
             templates: settings.mail.templates.clone(),
             service: public_url.to_string(),
+            pages: Pages {
+                reset: page(&settings.pages.reset, countersign::RESET_PASSWORD_PAGE),
+                verify: page(&settings.pages.verify, countersign::VERIFY_EMAIL_PAGE),
+            },
         };
         Ok(Some(Self { writer, way }))
     }
@@ -52,8 +62,8 @@ impl Mailer {
 
 #[async_trait]
 impl MailTransport for Mailer {
-    async fn deliver(&self, mail: &Mail) -> Result<(), DeliveryFailure> {
-        let letter = self.writer.write(mail).ok_or_else(|| {
+    async fn deliver(&self, mail: &Mail, link: Option<&MailedLink>) -> Result<(), DeliveryFailure> {
+        let letter = self.writer.write(mail, link).ok_or_else(|| {
             let reason = "the address is none that mail can be sent to";
             DeliveryFailure::Permanent(reason.to_owned())
         })?;

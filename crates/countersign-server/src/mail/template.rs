@@ -6,18 +6,34 @@ use crate::output::Safe;
 
 /// What a template may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
+pub(super) enum Name {
     Username,
     Time,
     Service,
+    Link,
+    Expires,
+    NewEmail,
 }
 
 impl Name {
-    const ALL: [(&'static str, Self); 3] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("username", Self::Username),
         ("time", Self::Time),
         ("service", Self::Service),
+        ("link", Self::Link),
+        ("expires", Self::Expires),
+        ("new_email", Self::NewEmail),
     ];
+
+    /// Whether every mail has it.
+    const fn is_in_all(self) -> bool {
+        matches!(self, Self::Username | Self::Time | Self::Service)
+    }
+
+    fn word(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, name)| *name == self);
+        found.map_or("", |(word, _)| word)
+    }
 
     fn parse(text: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(name, _)| *name == text);
@@ -31,11 +47,17 @@ impl Name {
 }
 
 /// What is put into the places.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Values {
     pub(super) username: String,
     pub(super) time: String,
     pub(super) service: String,
+    /// Empty in mails without one.
+    pub(super) link: String,
+    /// Until when the link works.
+    pub(super) expires: String,
+    /// The address that an account has now, for those who know it.
+    pub(super) new_email: String,
 }
 
 impl Values {
@@ -44,6 +66,9 @@ impl Values {
             Name::Username => &self.username,
             Name::Time => &self.time,
             Name::Service => &self.service,
+            Name::Link => &self.link,
+            Name::Expires => &self.expires,
+            Name::NewEmail => &self.new_email,
         }
     }
 }
@@ -76,6 +101,33 @@ impl Template {
         }
         pieces.push(Piece::Text(rest.to_owned()));
         Ok(Self(pieces))
+    }
+
+    /// Checks that what must stand in a mail does, and that nothing else does than what may.
+    ///
+    /// # Errors
+    /// In words for whoever wrote it.
+    pub(super) fn hold_against(&self, takes: &[Name], needs: &[Name]) -> Result<(), String> {
+        let names = || {
+            self.0.iter().filter_map(|piece| match piece {
+                Piece::Place(name) => Some(*name),
+                Piece::Text(_) => None,
+            })
+        };
+        let may = |name: Name| name.is_in_all() || takes.contains(&name) || needs.contains(&name);
+        if let Some(stranger) = names().find(|name| !may(*name)) {
+            return Err(format!(
+                "there is no {{{{{}}}}} in this mail",
+                stranger.word()
+            ));
+        }
+        match needs
+            .iter()
+            .find(|needed| names().all(|name| name != **needed))
+        {
+            Some(missing) => Err(format!("there must be a {{{{{}}}}} in it", missing.word())),
+            None => Ok(()),
+        }
     }
 
     /// The text with these values. Control characters in them are escaped: they begin no line.
@@ -127,6 +179,7 @@ mod tests {
             username: username.to_owned(),
             time: "noon".to_owned(),
             service: "https://auth.example.org".to_owned(),
+            ..Values::default()
         }
     }
 
@@ -159,7 +212,8 @@ mod tests {
         let refusal = Template::parse("Dear {{user}}").unwrap_err();
         assert_eq!(
             refusal,
-            "there is no {{user}}: take {{username}}, {{time}}, {{service}}"
+            "there is no {{user}}: take {{username}}, {{time}}, {{service}}, {{link}}, {{expires}}, \
+             {{new_email}}"
         );
         assert!(Template::parse("Dear {{username").is_err());
         assert!(Template::parse("{{}}").is_err());

@@ -1,15 +1,17 @@
 //! What mails say: the texts that the program brings, and those of an operator in their place.
 //!
 //! A mail has two files, `.txt` and `.html`. The first line of the text is `Subject: ` and the subject,
-//! the second is empty. Another language is another directory.
+//! the second is empty. Another language is another directory: ours are in `templates/en`, and an
+//! operator's in a directory of the language's name, or, where there is only one, beside it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use countersign_core::mail::Message;
 use countersign_core::session::EndedBy;
 
-use super::template::{Template, Values};
+use super::template::{Name, Template, Values};
 
 /// A mail of this kind, whoever it goes to.
 #[derive(Debug, Clone)]
@@ -27,32 +29,46 @@ pub(super) struct Words {
     pub(super) html: String,
 }
 
-/// What all mails say.
+/// What all mails say, by their files' names.
 #[derive(Debug, Clone)]
-pub(crate) struct Templates {
-    password_changed: Text,
-    password_set: Text,
+pub(crate) struct Templates(BTreeMap<&'static str, Text>);
+
+/// A mail by its files' name: what must stand in it, and what else may, beside what may stand in all.
+struct Kind {
+    name: &'static str,
+    needs: &'static [Name],
+    takes: &'static [Name],
+    plain: &'static str,
+    html: &'static str,
 }
 
-/// The files that the program brings.
-const OURS: [(&str, &str); 4] = [
-    (
-        "password_changed.txt",
-        include_str!("templates/password_changed.txt"),
-    ),
-    (
-        "password_changed.html",
-        include_str!("templates/password_changed.html"),
-    ),
-    (
-        "password_set.txt",
-        include_str!("templates/password_set.txt"),
-    ),
-    (
-        "password_set.html",
-        include_str!("templates/password_set.html"),
-    ),
-];
+/// The language of the texts that the program brings.
+const OUR_LANGUAGE: &str = "en";
+
+macro_rules! kinds {
+    ($($name:literal needs $needs:expr, takes $takes:expr;)*) => {
+        /// Every mail there is.
+        const KINDS: &[Kind] = &[$(Kind {
+            name: $name,
+            needs: $needs,
+            takes: $takes,
+            plain: include_str!(concat!("templates/en/", $name, ".txt")),
+            html: include_str!(concat!("templates/en/", $name, ".html")),
+        }),*];
+    };
+}
+
+kinds! {
+    "password_changed" needs &[], takes &[];
+    "password_set" needs &[], takes &[];
+    "password_reset" needs &[], takes &[];
+    "email_changed" needs &[], takes &[Name::NewEmail];
+    "reset_password" needs &[Name::Link], takes &[Name::Expires];
+    "register" needs &[Name::Link], takes &[Name::Expires];
+    "verify_email" needs &[Name::Link], takes &[Name::Expires];
+    "change_email" needs &[Name::Link], takes &[Name::Expires];
+    "address_taken" needs &[], takes &[];
+}
 
 /// Nobody reads a longer mail.
 const LONGEST: u64 = 64 * 1024;
@@ -60,62 +76,92 @@ const LONGEST: u64 = 64 * 1024;
 impl Default for Templates {
     fn default() -> Self {
         let ours = |_: &str| Ok(None);
-        Self::from(ours).expect("a test reads the texts that the program brings")
+        Self::from(OUR_LANGUAGE, ours).expect("a test reads the texts that the program brings")
     }
 }
 
 impl Templates {
-    /// Reads the files in a directory; those that are not there are ours.
+    /// Reads the files of a language in a directory; those that are not there are ours, if we speak it.
     ///
     /// # Errors
     /// In words for whoever wrote them.
-    pub(crate) fn read(directory: &Path) -> Result<Self, String> {
+    pub(crate) fn read(directory: Option<&Path>, language: &str) -> Result<Self, String> {
+        let Some(directory) = directory else {
+            return Self::from(language, |_| Ok(None));
+        };
+        let of_language = directory.join(language);
+        let directory = if of_language.is_dir() {
+            &of_language
+        } else {
+            directory
+        };
         refuse_strangers(directory)?;
-        Self::from(|name| read_file(&directory.join(name)))
+        Self::from(language, |name| read_file(&directory.join(name)))
     }
 
-    fn from(find: impl Fn(&str) -> Result<Option<String>, String>) -> Result<Self, String> {
-        let text = |name: &str| -> Result<Text, String> {
-            let (plain_name, html_name) = (format!("{name}.txt"), format!("{name}.html"));
+    fn from(
+        language: &str,
+        find: impl Fn(&str) -> Result<Option<String>, String>,
+    ) -> Result<Self, String> {
+        let mut texts = BTreeMap::new();
+        for kind in KINDS {
+            let file = |ending: &str, ours: &str| -> Result<(String, String), String> {
+                let name = format!("{}.{ending}", kind.name);
+                let text = match find(&name)? {
+                    Some(text) => text,
+                    None if language == OUR_LANGUAGE => ours.to_owned(),
+                    None => {
+                        return Err(format!(
+                            "there is no {name} in the language {language}: put it into \
+                             mail.templates, in a directory {language}"
+                        ));
+                    }
+                };
+                Ok((name, text))
+            };
             let about = |name: &str, refusal: String| format!("{name}: {refusal}");
-            let plain = find(&plain_name)?.unwrap_or_else(|| ours(&plain_name));
-            let html = find(&html_name)?.unwrap_or_else(|| ours(&html_name));
+            let (plain_name, plain) = file("txt", kind.plain)?;
+            let (html_name, html) = file("html", kind.html)?;
             let (subject, plain) =
                 parse_plain(&plain).map_err(|refusal| about(&plain_name, refusal))?;
             let html = Template::parse(&html).map_err(|refusal| about(&html_name, refusal))?;
-            Ok(Text {
+            subject
+                .hold_against(kind.takes, &[])
+                .map_err(|refusal| about(&plain_name, refusal))?;
+            for (name, body) in [(&plain_name, &plain), (&html_name, &html)] {
+                body.hold_against(kind.takes, kind.needs)
+                    .map_err(|refusal| about(name, refusal))?;
+            }
+            let text = Text {
                 subject,
                 plain,
                 html,
-            })
-        };
-        Ok(Self {
-            password_changed: text("password_changed")?,
-            password_set: text("password_set")?,
-        })
+            };
+            texts.insert(kind.name, text);
+        }
+        Ok(Self(texts))
     }
 
-    /// What a message says with these values.
-    pub(super) fn words(&self, message: &Message, values: &Values) -> Words {
-        let text = match message {
-            Message::PasswordChanged {
-                by: EndedBy::User(_),
-            } => &self.password_changed,
-            Message::PasswordChanged {
-                by: EndedBy::CommandLine | EndedBy::Service,
-            } => &self.password_set,
-        };
-        Words {
+    /// What a message says with these values. `None`: it is none that is sent.
+    pub(super) fn words(&self, message: &Message, values: &Values) -> Option<Words> {
+        let text = self.0.get(file_of(message))?;
+        Some(Words {
             subject: text.subject.fill(values),
             plain: text.plain.fill(values),
             html: text.html.fill_html(values),
-        }
+        })
     }
 }
 
-fn ours(name: &str) -> String {
-    let found = OURS.iter().find(|(own, _)| *own == name);
-    found.map_or_else(String::new, |(_, text)| (*text).to_owned())
+/// The name of the files that a message is made from.
+fn file_of(message: &Message) -> &'static str {
+    match message {
+        Message::PasswordChanged {
+            by: EndedBy::CommandLine | EndedBy::Service,
+        } => "password_set",
+        // A wish for letters is among these, and there is no such file.
+        other => other.kind(),
+    }
 }
 
 fn parse_plain(text: &str) -> Result<(Template, Template), String> {
@@ -135,13 +181,14 @@ fn refuse_strangers(directory: &Path) -> Result<(), String> {
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         let name = name.to_string_lossy();
-        let is_text = [".txt", ".html"]
+        let stem = [".txt", ".html"]
             .iter()
-            .any(|ending| name.ends_with(ending));
-        if is_text && !OURS.iter().any(|(own, _)| *own == name) {
-            let known = OURS.map(|(name, _)| name).join(", ");
+            .find_map(|ending| name.strip_suffix(ending));
+        if stem.is_some_and(|stem| KINDS.iter().all(|kind| kind.name != stem)) {
+            let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+            let known = known.join(", ");
             return Err(format!(
-                "no mail is made from {name}: the names are {known}"
+                "no mail is made from {name}: the names are {known}, each with .txt and .html"
             ));
         }
     }
@@ -172,6 +219,7 @@ mod tests {
             username: "ana".to_owned(),
             time: "noon".to_owned(),
             service: "https://auth.example.org".to_owned(),
+            ..Values::default()
         }
     }
 
@@ -182,8 +230,9 @@ mod tests {
     #[test]
     fn who_changed_it_decides_what_is_said() {
         let templates = Templates::default();
-        let by_user = templates.words(&changed_by(EndedBy::User(UserId(1))), &values());
-        let by_command = templates.words(&changed_by(EndedBy::CommandLine), &values());
+        let words = |by| templates.words(&changed_by(by), &values()).unwrap();
+        let by_user = words(EndedBy::User(UserId(1)));
+        let by_command = words(EndedBy::CommandLine);
         assert_ne!(by_user, by_command);
         for words in [by_user, by_command] {
             for text in [&words.plain, &words.html] {
@@ -202,11 +251,13 @@ mod tests {
             "password_set.txt",
             "Subject: Für {{username}}\r\n\r\nHallo\r\n",
         );
-        let templates = Templates::read(directory.path()).unwrap();
-        let words = templates.words(&changed_by(EndedBy::CommandLine), &values());
-        assert_eq!((&*words.subject, &*words.plain), ("Für ana", "Hallo\n"));
-        let own = Templates::default().words(&changed_by(EndedBy::CommandLine), &values());
-        assert_eq!(words.html, own.html);
+        let words = |templates: &Templates| {
+            let words = templates.words(&changed_by(EndedBy::CommandLine), &values());
+            words.unwrap()
+        };
+        let theirs = words(&Templates::read(Some(directory.path()), "en").unwrap());
+        assert_eq!((&*theirs.subject, &*theirs.plain), ("Für ana", "Hallo\n"));
+        assert_eq!(theirs.html, words(&Templates::default()).html);
     }
 
     #[test]
@@ -238,12 +289,55 @@ mod tests {
                 "no mail is made from pasword_set.txt",
             ),
             ("password_set.html", &"a".repeat(70_000), "is longer than"),
+            (
+                "reset_password.html",
+                "Hello",
+                "reset_password.html: there must be a {{link}}",
+            ),
+            (
+                "password_set.html",
+                "{{link}}",
+                "password_set.html: there is no {{link}} in this mail",
+            ),
         ] {
             let directory = tempfile::tempdir().unwrap();
             fs::write(directory.path().join(name), text).unwrap();
-            let said = Templates::read(directory.path()).unwrap_err();
+            let said = Templates::read(Some(directory.path()), "en").unwrap_err();
             assert!(said.contains(refusal), "{said}");
         }
-        assert!(Templates::read(Path::new("/nonexistent")).is_err());
+        assert!(Templates::read(Some(Path::new("/nonexistent")), "en").is_err());
+    }
+
+    #[test]
+    fn another_language_is_a_directory_with_every_text() {
+        let place = tempfile::tempdir().unwrap();
+        let said = Templates::read(Some(place.path()), "de").unwrap_err();
+        assert!(
+            said.contains("password_changed.txt in the language de"),
+            "{said}"
+        );
+        assert!(Templates::read(None, "de").is_err());
+        let directory = place.path().join("de");
+        fs::create_dir(&directory).unwrap();
+        for kind in KINDS {
+            let link = if kind.needs.is_empty() {
+                ""
+            } else {
+                "{{link}}"
+            };
+            let plain = format!("Subject: Betreff {}\n\nHallo {link}\n", kind.name);
+            fs::write(directory.join(format!("{}.txt", kind.name)), plain).unwrap();
+            fs::write(directory.join(format!("{}.html", kind.name)), link).unwrap();
+        }
+        let templates = Templates::read(Some(place.path()), "de").unwrap();
+        let words = templates.words(&Message::PasswordReset, &values()).unwrap();
+        assert_eq!(words.subject, "Betreff password_reset");
+    }
+
+    #[test]
+    fn a_wish_for_letters_is_no_letter() {
+        for message in [Message::ResetAsked, Message::VerificationAsked] {
+            assert_eq!(Templates::default().words(&message, &values()), None);
+        }
     }
 }

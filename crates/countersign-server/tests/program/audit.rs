@@ -97,10 +97,7 @@ fn the_log_is_listed_for_people_and_for_programs() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    assert!(
-        !text.contains("CANARY"),
-        "{text}"
-    );
+    assert!(!text.contains("CANARY"), "{text}");
 
     // A user who was deleted is found by number.
     let number = refused["user_id"].as_i64().unwrap().to_string();

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on says where it stopped"
 )]
 
+mod accounts;
 mod audit;
 mod chance;
 mod connections;

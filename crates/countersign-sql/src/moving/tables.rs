@@ -41,7 +41,7 @@ const fn column(name: &'static str, kind: Kind) -> Column {
 }
 
 /// Every table that moves, in this order. What another column or table needs stands here.
-pub(crate) const TABLES: [Table; 6] = [
+pub(crate) const TABLES: [Table; 9] = [
     Table {
         name: "auth_user",
         called: "users",
@@ -110,6 +110,49 @@ pub(crate) const TABLES: [Table; 6] = [
         name: "countersign_cut_off",
         called: "cut-offs",
         columns: &[column("user_id", Kind::Number), column("at", Kind::Number)],
+        is_numbered: false,
+    },
+    Table {
+        name: "countersign_mailed_token",
+        called: "mailed tokens",
+        columns: &[
+            column("id", Kind::Id),
+            column("purpose", Kind::Text),
+            column("user_id", Kind::Number),
+            column("email", Kind::Text),
+            column("binding", Kind::Bytes),
+            column("created_at", Kind::Number),
+            column("expires_at", Kind::Number),
+        ],
+        is_numbered: false,
+    },
+    Table {
+        name: "countersign_registration",
+        called: "registrations",
+        columns: &[
+            column("id", Kind::Id),
+            column("username", Kind::Text),
+            column("small", Kind::Bytes),
+            column("capital", Kind::Bytes),
+            column("email", Kind::Text),
+            column("folded_email", Kind::Text),
+            column("password", Kind::Text),
+            column("first_name", Kind::Text),
+            column("last_name", Kind::Text),
+            column("created_at", Kind::Number),
+            column("expires_at", Kind::Number),
+        ],
+        is_numbered: false,
+    },
+    Table {
+        name: "countersign_email",
+        called: "proven addresses",
+        columns: &[
+            column("user_id", Kind::Number),
+            column("address", Kind::Text),
+            column("folded", Kind::Text),
+            column("verified_at", Kind::Number),
+        ],
         is_numbered: false,
     },
     Table {

@@ -21,10 +21,12 @@ use super::failure::Failure;
 use super::instant::Instant;
 use super::link::Link;
 use super::mail;
+use super::mailed_tokens;
 use super::names;
 use super::rows;
 use super::sessions;
 use super::statements::Statements;
+use super::users;
 use super::writer::Done;
 use crate::user_table::Users;
 use crate::words;
@@ -109,20 +111,20 @@ pub(super) async fn open(
 
 /// What changes of an account, and the sessions that end with it.
 #[derive(Default)]
-struct Changing<'change> {
-    password: Option<&'change EncodedPassword>,
-    is_active: Option<bool>,
-    is_staff: Option<bool>,
-    is_superuser: Option<bool>,
+pub(super) struct Changing<'change> {
+    pub(super) password: Option<&'change EncodedPassword>,
+    pub(super) is_active: Option<bool>,
+    pub(super) is_staff: Option<bool>,
+    pub(super) is_superuser: Option<bool>,
     /// Why sessions end, if they do.
-    reason: Option<EndReason>,
+    pub(super) reason: Option<EndReason>,
     /// All but the one that this user has asked from.
-    spared: Option<SessionId>,
+    pub(super) spared: Option<SessionId>,
 }
 
 impl Changing<'_> {
     /// Ends the transaction with this.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         link: &Link,
         sql: &Statements,
@@ -187,6 +189,15 @@ pub(super) async fn change_account(
             changing.is_staff = Some(*is_staff);
             changing.is_superuser = Some(*is_superuser);
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
+        }
+        AccountChangeKind::Email(email) => {
+            let is_another = user.email != email.as_str();
+            if is_another && !users::write_email(link, sql, user.id, email.as_str()).await? {
+                link.roll_back().await?;
+                return Err(Failure::unavailable(words::EMAIL_USED));
+            }
+            user.email_verified &= !is_another;
+            email.as_str().clone_into(&mut user.email);
         }
     }
     mail::queue(link, change.mail.as_ref()).await?;
@@ -271,6 +282,7 @@ pub(super) async fn delete(
     }
     forget_in_django(link, &sql.users, id).await?;
     link.query(&sql.delete, &[(&id.0, Type::INT8)]).await?;
+    mailed_tokens::forget(link, id).await?;
     names::forget(link, id).await?;
     let end = ending.because(EndReason::UserDeleted);
     let Done {

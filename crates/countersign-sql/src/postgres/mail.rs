@@ -1,8 +1,10 @@
 //! The outbox: mail that was kept with what it tells of.
 
+use countersign_core::audit::Trail;
 use countersign_core::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
 use tokio_postgres::types::Type;
 
+use super::audit;
 use super::failure::Failure;
 use super::link::Link;
 use super::rows::{self, claimed_mail_columns};
@@ -24,12 +26,25 @@ pub(super) async fn queue(link: &Link, mail: Option<&Mail>) -> Result<(), Failur
             (&mail.id.0, Type::UUID),
             (&mail.recipient, Type::TEXT),
             (&mail.username, Type::TEXT),
-            (&words::write_message(mail.message), Type::TEXT),
+            (&words::write_message(&mail.message), Type::TEXT),
             (&mail.queued_at.as_millisecond(), Type::INT8),
         ],
     )
     .await?;
     Ok(())
+}
+
+/// Keeps a mail in a transaction of its own, and what it leaves in the audit log.
+pub(super) async fn queue_alone(
+    link: &Link,
+    mail: &Mail,
+    trail: &Trail,
+) -> Result<Done<()>, Failure> {
+    link.begin_with("SELECT 1", &[]).await?;
+    queue(link, Some(mail)).await?;
+    audit::leave(link, trail).await?;
+    link.commit().await?;
+    Ok(Done::quietly(()))
 }
 
 /// What another is claiming at the same time is passed over, not waited for.
@@ -40,7 +55,7 @@ pub(super) async fn claim(
     let sql = concat!(
         "WITH due AS MATERIALIZED (
              SELECT id, due_at AS was_due_at FROM countersign_outbox
-             WHERE due_at <= $1 AND message LIKE ",
+             WHERE due_at <= $1 AND ",
         readable_messages!(),
         "
              ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED),

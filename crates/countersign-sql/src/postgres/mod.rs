@@ -18,10 +18,12 @@ mod instant;
 mod keys;
 mod link;
 mod mail;
+mod mailed_tokens;
 mod moving;
 mod names;
 mod origins;
 mod readers;
+mod registrations;
 mod rows;
 mod schema;
 mod sessions;
@@ -42,17 +44,20 @@ use async_trait::async_trait;
 use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign_core::clock::{Clock, SystemRandomness};
 use countersign_core::error::StoreError;
-use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
+use countersign_core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use countersign_core::mailed_token::{MailedTokenId, Registration, StoredToken};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChanged, CreateUserError, EndedAt, NotedNames, OpenOutcome, OpenSession,
-    PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
-    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
+    AccountChange, AccountChanged, CreateUserError, EmailOutcome, EmailProof, EndedAt, IssueToken,
+    NotedNames, OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, PasswordReset, Powers,
+    Register, RegisterOutcome, RegistrationOutcome, ResetOutcome, Rotation, SealedSigningKey,
+    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
+    Watchers,
 };
 use countersign_core::survey::Survey;
 use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
-use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use countersign_core::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 
 use self::address::Address;
@@ -330,6 +335,18 @@ impl Store for PostgresStore {
         users::credentials(&self.readers, &self.sql, username).await
     }
 
+    async fn find_verified(&self, address: &Email) -> Result<Option<Credentials>, StoreError> {
+        users::verified(&self.readers, &self.sql, address).await
+    }
+
+    async fn find_by_email(
+        &self,
+        address: &Email,
+        most: u32,
+    ) -> Result<Vec<Credentials>, StoreError> {
+        users::by_email(&self.readers, &self.sql, address, most).await
+    }
+
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
         users::list(&self.readers, &self.sql, query).await
     }
@@ -531,6 +548,98 @@ impl Store for PostgresStore {
         self.writer
             .write((claimed.clone(), outcome), |link, _, (claimed, outcome)| {
                 Box::pin(mail::settle(link, claimed, *outcome))
+            })
+            .await
+    }
+
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {
+        self.writer
+            .write((mail.clone(), trail.clone()), |link, _, (mail, trail)| {
+                Box::pin(mail::queue_alone(link, mail, trail))
+            })
+            .await
+    }
+
+    async fn answer_mail(
+        &self,
+        claimed: &ClaimedMail,
+        answers: &[MailAnswer],
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .write(
+                (claimed.clone(), answers.to_vec()),
+                |link, _, (claimed, answers)| {
+                    Box::pin(mailed_tokens::answer_mail(link, claimed, answers))
+                },
+            )
+            .await
+    }
+
+    async fn issue_token(&self, issue: &IssueToken) -> Result<bool, StoreError> {
+        self.writer
+            .write(issue.clone(), |link, _, issue| {
+                Box::pin(mailed_tokens::issue(link, issue))
+            })
+            .await
+    }
+
+    async fn find_mailed_token(
+        &self,
+        id: MailedTokenId,
+    ) -> Result<Option<StoredToken>, StoreError> {
+        mailed_tokens::find(&self.readers, &self.sql, id).await
+    }
+
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<ResetOutcome, StoreError> {
+        self.writer
+            .write(reset.clone(), |link, sql, reset| {
+                Box::pin(mailed_tokens::reset_password(link, sql, reset))
+            })
+            .await
+    }
+
+    async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError> {
+        self.writer
+            .write(proof.clone(), |link, sql, proof| {
+                Box::pin(mailed_tokens::verify_email(link, sql, proof))
+            })
+            .await
+    }
+
+    async fn register(&self, register: &Register) -> Result<RegisterOutcome, StoreError> {
+        self.writer
+            .write(register.clone(), |link, sql, register| {
+                Box::pin(registrations::register(link, sql, register))
+            })
+            .await
+    }
+
+    async fn find_registrations(
+        &self,
+        address: &Email,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        registrations::with_email(&self.readers, address, now, most).await
+    }
+
+    async fn complete_registration(
+        &self,
+        id: MailedTokenId,
+        now: Timestamp,
+        trail: &Trail,
+    ) -> Result<RegistrationOutcome, StoreError> {
+        self.writer
+            .write((id, now, trail.clone()), |link, sql, (id, now, trail)| {
+                Box::pin(registrations::complete(link, sql, *id, *now, trail))
+            })
+            .await
+    }
+
+    async fn sweep_mailed_tokens(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.writer
+            .write((now, most), |link, _, (now, most)| {
+                Box::pin(mailed_tokens::sweep(link, *now, *most))
             })
             .await
     }

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use countersign_core::audit::{AuditEntry, Caller, RecordedEntry};
 use countersign_core::mail::{ClaimedMail, Mail, MailId};
+use countersign_core::mailed_token::{
+    Binding, MailedPurpose, MailedToken, MailedTokenId, Registration,
+};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId,
@@ -22,7 +25,7 @@ use super::instant::Instant;
 use crate::words;
 
 /// How many columns [`user`] reads: those that [`Statements`](super::statements::Statements) names.
-const USER_COLUMNS: usize = 10;
+const USER_COLUMNS: usize = 11;
 
 /// A user, from the columns at `from` on.
 pub(super) fn user(row: &Row, from: usize) -> Result<User, Failure> {
@@ -31,6 +34,7 @@ pub(super) fn user(row: &Row, from: usize) -> Result<User, Failure> {
         id: UserId(fields.get("id")?),
         username: fields.get("username")?,
         email: fields.get("email")?,
+        email_verified: fields.get("email_verified")?,
         first_name: fields.get("first_name")?,
         last_name: fields.get("last_name")?,
         is_active: fields.get("is_active")?,
@@ -200,6 +204,51 @@ pub(super) fn claimed_mail(row: &Row) -> Result<ClaimedMail, Failure> {
         },
         attempts: fields.parsed("attempts", |number: i64| u32::try_from(number).ok())?,
         until: fields.parsed("due_at", instant)?,
+    })
+}
+
+/// The columns that [`mailed_token`] reads.
+macro_rules! mailed_token_columns {
+    () => {
+        "id, purpose, user_id, email, binding, created_at, expires_at"
+    };
+}
+pub(super) use mailed_token_columns;
+
+/// A mailed token.
+pub(super) fn mailed_token(row: &Row) -> Result<MailedToken, Failure> {
+    let mut fields = Fields::new(row, "countersign_mailed_token", 0);
+    Ok(MailedToken {
+        id: MailedTokenId(fields.get("id")?),
+        purpose: fields.parsed("purpose", MailedPurpose::from_code)?,
+        user: UserId(fields.get("user_id")?),
+        email: fields.get("email")?,
+        binding: fields.parsed("binding", |bytes: &[u8]| bytes.try_into().ok().map(Binding))?,
+        created_at: fields.parsed("created_at", instant)?,
+        expires_at: fields.parsed("expires_at", instant)?,
+    })
+}
+
+/// The columns that [`registration`] reads.
+macro_rules! registration_columns {
+    () => {
+        "id, username, email, password, first_name, last_name, created_at, expires_at"
+    };
+}
+pub(super) use registration_columns;
+
+/// A registration.
+pub(super) fn registration(row: &Row) -> Result<Registration, Failure> {
+    let mut fields = Fields::new(row, "countersign_registration", 0);
+    Ok(Registration {
+        id: MailedTokenId(fields.get("id")?),
+        username: fields.get("username")?,
+        email: fields.get("email")?,
+        password: EncodedPassword::new(fields.get::<&str>("password")?),
+        first_name: fields.get("first_name")?,
+        last_name: fields.get("last_name")?,
+        created_at: fields.parsed("created_at", instant)?,
+        expires_at: fields.parsed("expires_at", instant)?,
     })
 }
 

@@ -17,6 +17,11 @@ pub(super) struct Statements {
     pub(super) users: Users,
     pub(super) find: String,
     pub(super) credentials: String,
+    pub(super) credentials_by_id: String,
+    pub(super) verified: String,
+    pub(super) by_email: String,
+    pub(super) email_used: String,
+    pub(super) write_email: String,
     pub(super) list: String,
     pub(super) sample_passwords: String,
     pub(super) any: String,
@@ -65,6 +70,23 @@ impl Statements {
             credentials: format!(
                 "SELECT {user}, {password} FROM {table} AS auth_user WHERE {username} = $1"
             ),
+            credentials_by_id: format!(
+                "SELECT {user}, {password} FROM {table} AS auth_user WHERE {id} = $1"
+            ),
+            verified: format!(
+                "SELECT {user}, auth_user.{password} FROM countersign_email
+                     JOIN {table} AS auth_user ON auth_user.{id} = countersign_email.user_id
+                         AND auth_user.{email} = countersign_email.address
+                 WHERE countersign_email.folded = $1"
+            ),
+            by_email: format!(
+                "SELECT {user}, auth_user.{password} FROM {table} AS auth_user
+                 WHERE lower(auth_user.{email}) = $1 OR auth_user.{email} = $2
+                 ORDER BY {verified} DESC, auth_user.{id} LIMIT $3",
+                verified = verified(&users),
+            ),
+            email_used: format!("SELECT 1 FROM {table} WHERE {email} = $1 LIMIT 1"),
+            write_email: format!("UPDATE {table} SET {email} = $2 WHERE {id} = $1"),
             list: format!(
                 r"SELECT {user} FROM {table} AS auth_user
                   WHERE {id} > $1 AND ($2 IS NULL OR {username} ILIKE $2 ESCAPE E'\\'
@@ -79,7 +101,7 @@ impl Statements {
             create: changing_user(
                 &users,
                 &create(&users),
-                left!("$8", "SELECT changed.id FROM changed"),
+                left!("$10", "SELECT changed.id FROM changed"),
             ),
             unknown_names: format!(
                 "SELECT auth_user.{id}::bigint, auth_user.{username}::text
@@ -179,25 +201,40 @@ pub(super) async fn columns(link: &Link, table: &UserTable) -> Result<Vec<FoundC
 /// or 64 bits wide.
 fn user_columns(users: &Users) -> String {
     let id = users.needed(UserColumn::Id);
-    let mut columns = vec![format!("auth_user.{id}::bigint AS id")];
-    columns.extend(
-        [
-            (UserColumn::Username, ""),
-            (UserColumn::Email, "''::text"),
-            (UserColumn::FirstName, "''::text"),
-            (UserColumn::LastName, "''::text"),
-            (UserColumn::IsActive, ""),
-            (UserColumn::IsStaff, "false"),
-            (UserColumn::IsSuperuser, "false"),
-            (UserColumn::LastLogin, "NULL::timestamptz"),
-            (UserColumn::DateJoined, "'epoch'::timestamptz"),
-        ]
-        .map(|(column, missing)| match users.column(column) {
-            Some(column) => format!("auth_user.{column}"),
-            None => missing.to_owned(),
-        }),
-    );
+    let column = |(column, missing): (UserColumn, &str)| match users.column(column) {
+        Some(column) => format!("auth_user.{column}"),
+        None => missing.to_owned(),
+    };
+    let rest = [
+        (UserColumn::FirstName, "''::text"),
+        (UserColumn::LastName, "''::text"),
+        (UserColumn::IsActive, ""),
+        (UserColumn::IsStaff, "false"),
+        (UserColumn::IsSuperuser, "false"),
+        (UserColumn::LastLogin, "NULL::timestamptz"),
+        (UserColumn::DateJoined, "'epoch'::timestamptz"),
+    ];
+    let mut columns = vec![
+        format!("auth_user.{id}::bigint AS id"),
+        column((UserColumn::Username, "")),
+        column((UserColumn::Email, "''::text")),
+        verified(users),
+    ];
+    columns.extend(rest.into_iter().map(column));
     columns.join(", ")
+}
+
+/// Whether a user, of a table or alias named `auth_user`, has proven the address that the table says.
+fn verified(users: &Users) -> String {
+    let Some(email) = users.column(UserColumn::Email) else {
+        return "false".to_owned();
+    };
+    format!(
+        "EXISTS (SELECT 1 FROM countersign_email
+             WHERE countersign_email.user_id = auth_user.{id}
+                 AND countersign_email.address = auth_user.{email})",
+        id = users.needed(UserColumn::Id),
+    )
 }
 
 /// A statement that makes or changes a user, and tells of it and leaves what it leaves.
@@ -224,8 +261,8 @@ fn create(users: &Users) -> String {
         (users.column(UserColumn::DateJoined), "$7"),
         (users.column(UserColumn::IsActive), "true"),
         (users.column(UserColumn::LastLogin), "NULL"),
-        (users.column(UserColumn::FirstName), "''"),
-        (users.column(UserColumn::LastName), "''"),
+        (users.column(UserColumn::FirstName), "$8"),
+        (users.column(UserColumn::LastName), "$9"),
     ]
     .into_iter()
     .filter_map(|(column, value)| Some((column?, value)))

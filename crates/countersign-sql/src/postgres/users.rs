@@ -4,7 +4,9 @@ use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
 use countersign_core::store::{Change, CreateUserError, UserQuery};
-use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
+use countersign_core::user::{
+    Credentials, Email, NewUser, PersonName, ProfileChange, User, UserId,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -45,6 +47,87 @@ pub(super) async fn credentials(
             rows::credentials,
         )
         .await
+}
+
+pub(super) async fn credentials_by_id(
+    readers: &Readers,
+    sql: &Statements,
+    id: UserId,
+) -> Result<Option<Credentials>, StoreError> {
+    readers
+        .read_one(
+            &sql.credentials_by_id,
+            &[(&id.0, Type::INT8)],
+            rows::credentials,
+        )
+        .await
+}
+
+/// Who has proven an address, and still has it.
+pub(super) async fn verified(
+    readers: &Readers,
+    sql: &Statements,
+    address: &Email,
+) -> Result<Option<Credentials>, StoreError> {
+    readers
+        .read_one(
+            &sql.verified,
+            &[(&address.folded(), Type::TEXT)],
+            rows::credentials,
+        )
+        .await
+}
+
+pub(super) async fn by_email(
+    readers: &Readers,
+    sql: &Statements,
+    address: &Email,
+    most: u32,
+) -> Result<Vec<Credentials>, StoreError> {
+    readers
+        .read(
+            &sql.by_email,
+            &[
+                (&address.folded(), Type::TEXT),
+                (&address.as_str(), Type::TEXT),
+                (&i64::from(most), Type::INT8),
+            ],
+            rows::credentials,
+        )
+        .await
+}
+
+/// Whether the table lets nobody have an address, because somebody has it.
+pub(super) async fn refuses_email(
+    link: &Link,
+    sql: &Statements,
+    email: &str,
+) -> Result<bool, Failure> {
+    if !sql.users.email_is_unique {
+        return Ok(false);
+    }
+    let used = link.query(&sql.email_used, &[(&email, Type::TEXT)]).await?;
+    Ok(!used.is_empty())
+}
+
+/// Gives a user another address, in the transaction that was begun. False: the table lets nobody have it,
+/// because somebody has it.
+pub(super) async fn write_email(
+    link: &Link,
+    sql: &Statements,
+    user: UserId,
+    email: &str,
+) -> Result<bool, Failure> {
+    sql.users.refuse_email().map_err(Failure::unavailable)?;
+    if refuses_email(link, sql, email).await? {
+        return Ok(false);
+    }
+    link.query(
+        &sql.write_email,
+        &[(&user.0, Type::INT8), (&email, Type::TEXT)],
+    )
+    .await?;
+    Ok(true)
 }
 
 pub(super) async fn list(
@@ -100,15 +183,23 @@ pub(super) async fn create(
         .refuse_roles(new.is_staff, new.is_superuser)
         .map_err(Failure::unavailable)?;
     link.begin_with(names::LOCK, &[]).await?;
-    let refusal = match names::standing(link, sql, &new.username.likeness()).await? {
-        Standing::Free => None,
-        Standing::Taken => Some(CreateUserError::UsernameTaken),
-        Standing::Unknown => Some(CreateUserError::NamesUnknown),
-    };
-    if let Some(refusal) = refusal {
-        // What it has noted on the way holds.
-        link.commit().await?;
-        return Ok(Done::quietly(Err(refusal)));
+    let made = create_in(link, sql, new, trail).await?;
+    // Also without a user: what has been noted on the way holds.
+    link.commit().await?;
+    Ok(made)
+}
+
+/// The same in a transaction that has taken the [`names::LOCK`].
+pub(super) async fn create_in(
+    link: &Link,
+    sql: &Statements,
+    new: &NewUser,
+    trail: &Trail,
+) -> Result<Done<Result<User, CreateUserError>>, Failure> {
+    match names::standing(link, sql, &new.username.likeness()).await? {
+        Standing::Free => {}
+        Standing::Taken => return Ok(Done::quietly(Err(CreateUserError::UsernameTaken))),
+        Standing::Unknown => return Ok(Done::quietly(Err(CreateUserError::NamesUnknown))),
     }
     let created = link
         .query(
@@ -121,17 +212,17 @@ pub(super) async fn create(
                 (&new.email.as_str(), Type::TEXT),
                 (&new.is_staff, Type::BOOL),
                 (&Instant(new.date_joined), Type::TIMESTAMPTZ),
+                (&new.first_name.as_str(), Type::TEXT),
+                (&new.last_name.as_str(), Type::TEXT),
                 (&write_trail(trail), Type::TEXT),
             ],
         )
         .await?;
     let Done { outcome, changes } = changed(created.first())?;
     let Some(user) = outcome else {
-        link.commit().await?;
         return Ok(Done::quietly(Err(CreateUserError::UsernameTaken)));
     };
     names::keep_new(link, user.id, &user.username).await?;
-    link.commit().await?;
     Ok(Done {
         outcome: Ok(user),
         changes,

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::statements::Statements;
 use super::writer::Transition;
-use super::{audit, datetime, mail, names, rows, sessions, users};
+use super::{audit, datetime, mail, mailed_tokens, names, rows, sessions, users};
 use crate::words;
 
 /// Opens a session, if the account still is as it was when the password was checked.
@@ -99,6 +99,16 @@ pub(super) fn change_account(
                 .execute(params![is_staff, is_superuser, user.id.0])?;
             (user.is_staff, user.is_superuser) = (*is_staff, *is_superuser);
         }
+        AccountChangeKind::Email(email) => {
+            let is_another = user.email != email.as_str();
+            if is_another
+                && !users::write_email(transition.connection, sql, user.id, email.as_str())?
+            {
+                return Err(Failure::unavailable(words::EMAIL_USED));
+            }
+            user.email_verified &= !is_another;
+            email.as_str().clone_into(&mut user.email);
+        }
     }
     audit::record(transition.connection, &change.trail.entries)?;
     let ended = match reason {
@@ -147,6 +157,7 @@ pub(super) fn delete(
     if statement.execute([id.0])? == 0 {
         return Ok(None);
     }
+    mailed_tokens::forget(transition.connection, id)?;
     names::forget(transition.connection, id)?;
     let end = ending.because(EndReason::UserDeleted);
     audit::record(transition.connection, &trail.entries)?;

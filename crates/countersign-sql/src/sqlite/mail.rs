@@ -22,7 +22,7 @@ pub(super) fn queue(connection: &Connection, mail: Option<&Mail>) -> Result<(), 
             mail.id.0.as_bytes(),
             mail.recipient,
             mail.username,
-            words::write_message(mail.message),
+            words::write_message(&mail.message),
             mail.queued_at.as_millisecond(),
         ])?;
     Ok(())
@@ -35,7 +35,7 @@ pub(super) fn claim(
     let mut due = connection.prepare_cached(concat!(
         "SELECT ",
         claimed_mail_columns!(),
-        " FROM countersign_outbox WHERE due_at <= ?1 AND message LIKE ",
+        " FROM countersign_outbox WHERE due_at <= ?1 AND ",
         readable_messages!(),
         " ORDER BY due_at, id LIMIT ?2"
     ))?;

@@ -15,10 +15,12 @@ mod feed;
 mod file;
 mod keys;
 mod mail;
+mod mailed_tokens;
 mod moved;
 mod moving;
 mod names;
 mod readers;
+mod registrations;
 mod rows;
 mod schema;
 mod sessions;
@@ -37,17 +39,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign_core::error::StoreError;
-use countersign_core::mail::{ClaimedMail, MailClaim, MailOutcome};
+use countersign_core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use countersign_core::mailed_token::{MailedTokenId, Registration, StoredToken};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign_core::store::{
-    AccountChange, AccountChanged, CreateUserError, EndedAt, NotedNames, OpenOutcome, OpenSession,
-    PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey, SessionQuery,
-    SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher, Watchers,
+    AccountChange, AccountChanged, CreateUserError, EmailOutcome, EmailProof, EndedAt, IssueToken,
+    NotedNames, OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, PasswordReset, Powers,
+    Register, RegisterOutcome, RegistrationOutcome, ResetOutcome, Rotation, SealedSigningKey,
+    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
+    Watchers,
 };
 use countersign_core::survey::Survey;
 use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
-use countersign_core::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use countersign_core::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 
 use self::failure::Failure;
@@ -291,6 +296,20 @@ impl Store for SqliteStore {
             .read(|connection| users::credentials(connection, &self.sql, username))
     }
 
+    async fn find_verified(&self, address: &Email) -> Result<Option<Credentials>, StoreError> {
+        self.readers
+            .read(|connection| users::verified(connection, &self.sql, &address.folded()))
+    }
+
+    async fn find_by_email(
+        &self,
+        address: &Email,
+        most: u32,
+    ) -> Result<Vec<Credentials>, StoreError> {
+        self.readers
+            .read(|connection| users::by_email(connection, &self.sql, address, most))
+    }
+
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
         self.readers
             .read(|connection| users::list(connection, &self.sql, query))
@@ -475,6 +494,91 @@ impl Store for SqliteStore {
         let claimed = claimed.clone();
         self.writer
             .write(move |transition| mail::settle(transition.connection, &claimed, outcome))
+            .await
+    }
+
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {
+        let (mail, entries) = (mail.clone(), trail.entries.clone());
+        self.writer
+            .write(move |transition| {
+                mail::queue(transition.connection, Some(&mail))?;
+                audit::record(transition.connection, &entries)
+            })
+            .await
+    }
+
+    async fn answer_mail(
+        &self,
+        claimed: &ClaimedMail,
+        answers: &[MailAnswer],
+    ) -> Result<bool, StoreError> {
+        let (claimed, answers) = (claimed.clone(), answers.to_vec());
+        self.writer
+            .write(move |transition| {
+                mailed_tokens::answer_mail(transition.connection, &claimed, &answers)
+            })
+            .await
+    }
+
+    async fn issue_token(&self, issue: &IssueToken) -> Result<bool, StoreError> {
+        let issue = issue.clone();
+        self.writer
+            .write(move |transition| mailed_tokens::issue(transition.connection, &issue))
+            .await
+    }
+
+    async fn find_mailed_token(
+        &self,
+        id: MailedTokenId,
+    ) -> Result<Option<StoredToken>, StoreError> {
+        self.readers
+            .read(|connection| mailed_tokens::find(connection, &self.sql, id))
+    }
+
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<ResetOutcome, StoreError> {
+        let reset = reset.clone();
+        self.write(move |transition, sql| mailed_tokens::reset_password(transition, sql, &reset))
+            .await
+    }
+
+    async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError> {
+        let proof = proof.clone();
+        self.write(move |transition, sql| mailed_tokens::verify_email(transition, sql, &proof))
+            .await
+    }
+
+    async fn register(&self, register: &Register) -> Result<RegisterOutcome, StoreError> {
+        let register = register.clone();
+        self.write(move |transition, sql| {
+            registrations::register(transition.connection, sql, &register)
+        })
+        .await
+    }
+
+    async fn find_registrations(
+        &self,
+        address: &Email,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        self.readers
+            .read(|connection| registrations::with_email(connection, address, now, most))
+    }
+
+    async fn complete_registration(
+        &self,
+        id: MailedTokenId,
+        now: Timestamp,
+        trail: &Trail,
+    ) -> Result<RegistrationOutcome, StoreError> {
+        let trail = trail.clone();
+        self.write(move |transition, sql| registrations::complete(transition, sql, id, now, &trail))
+            .await
+    }
+
+    async fn sweep_mailed_tokens(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.writer
+            .write(move |transition| mailed_tokens::sweep(transition.connection, now, most))
             .await
     }
 

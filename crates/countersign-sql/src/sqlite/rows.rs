@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use countersign_core::audit::{AuditEntry, Caller, RecordedEntry};
 use countersign_core::mail::{ClaimedMail, Mail, MailId};
+use countersign_core::mailed_token::{
+    Binding, MailedPurpose, MailedToken, MailedTokenId, Registration,
+};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{
     EndReason, EndedSession, Generation, Session, SessionEnd, SessionId,
@@ -22,7 +25,7 @@ use super::failure::Failure;
 use crate::words;
 
 /// How many columns [`user`] reads: those that [`Statements`](super::statements::Statements) names.
-const USER_COLUMNS: usize = 10;
+const USER_COLUMNS: usize = 11;
 
 /// A user, from the columns at `from` on.
 pub(super) fn user(row: &Row<'_>, from: usize) -> Result<User, Failure> {
@@ -31,6 +34,7 @@ pub(super) fn user(row: &Row<'_>, from: usize) -> Result<User, Failure> {
         id: UserId(fields.integer("id")?),
         username: fields.text("username")?.to_owned(),
         email: fields.text("email")?.to_owned(),
+        email_verified: fields.boolean("email_verified")?,
         first_name: fields.text("first_name")?.to_owned(),
         last_name: fields.text("last_name")?.to_owned(),
         is_active: fields.boolean("is_active")?,
@@ -167,6 +171,53 @@ pub(super) fn claimed_mail(row: &Row<'_>) -> Result<ClaimedMail, Failure> {
             u32::try_from(number).ok()
         })?,
         until: fields.milliseconds("due_at")?,
+    })
+}
+
+/// The columns that [`mailed_token`] reads.
+macro_rules! mailed_token_columns {
+    () => {
+        "id, purpose, user_id, email, binding, created_at, expires_at"
+    };
+}
+pub(super) use mailed_token_columns;
+
+/// A mailed token.
+pub(super) fn mailed_token(row: &Row<'_>) -> Result<MailedToken, Failure> {
+    let mut fields = Fields::new(row, "countersign_mailed_token", 0);
+    Ok(MailedToken {
+        id: MailedTokenId(fields.session_id("id")?.0),
+        purpose: fields.parsed("purpose", Fields::text, MailedPurpose::from_code)?,
+        user: UserId(fields.integer("user_id")?),
+        email: fields.text("email")?.to_owned(),
+        binding: fields.parsed("binding", Fields::blob, |bytes| {
+            bytes.try_into().ok().map(Binding)
+        })?,
+        created_at: fields.milliseconds("created_at")?,
+        expires_at: fields.milliseconds("expires_at")?,
+    })
+}
+
+/// The columns that [`registration`] reads.
+macro_rules! registration_columns {
+    () => {
+        "id, username, email, password, first_name, last_name, created_at, expires_at"
+    };
+}
+pub(super) use registration_columns;
+
+/// A registration.
+pub(super) fn registration(row: &Row<'_>) -> Result<Registration, Failure> {
+    let mut fields = Fields::new(row, "countersign_registration", 0);
+    Ok(Registration {
+        id: MailedTokenId(fields.session_id("id")?.0),
+        username: fields.text("username")?.to_owned(),
+        email: fields.text("email")?.to_owned(),
+        password: EncodedPassword::new(fields.text("password")?),
+        first_name: fields.text("first_name")?.to_owned(),
+        last_name: fields.text("last_name")?.to_owned(),
+        created_at: fields.milliseconds("created_at")?,
+        expires_at: fields.milliseconds("expires_at")?,
     })
 }
 

@@ -17,12 +17,13 @@ use crate::user_table::UserTable;
 use crate::versions::SchemaVersions;
 
 /// The migrations in order. The first makes schema version 1.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_session_ends.sql"),
     include_str!("migrations/0003_throttle.sql"),
     include_str!("migrations/0004_outbox.sql"),
     include_str!("migrations/0005_cut_off.sql"),
+    include_str!("migrations/0006_mailed_tokens.sql"),
     include_str!("migrations/0007_audit.sql"),
     include_str!("migrations/0008_names.sql"),
 ];

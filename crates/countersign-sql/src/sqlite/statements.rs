@@ -15,6 +15,10 @@ pub(super) struct Statements {
     pub(super) find: String,
     pub(super) credentials: String,
     pub(super) credentials_by_id: String,
+    pub(super) verified: String,
+    pub(super) by_email: String,
+    pub(super) email_used: String,
+    pub(super) write_email: String,
     pub(super) list: String,
     pub(super) sample_passwords: String,
     pub(super) any: String,
@@ -53,7 +57,7 @@ impl Statements {
         let username = users.needed(UserColumn::Username);
         let is_active = users.needed(UserColumn::IsActive);
         let email = users.column(UserColumn::Email).unwrap_or(username);
-        let user = user_columns(&users, "");
+        let user = user_columns(&users, &format!("{table}."));
         let roles = users.assign(&[
             (users.column(UserColumn::IsStaff), "?1"),
             (users.column(UserColumn::IsSuperuser), "?2"),
@@ -70,6 +74,20 @@ impl Statements {
             find: format!("SELECT {user} FROM {table} WHERE {id} = ?1"),
             credentials: format!("SELECT {user}, {password} FROM {table} WHERE {username} = ?1"),
             credentials_by_id: format!("SELECT {user}, {password} FROM {table} WHERE {id} = ?1"),
+            verified: format!(
+                "SELECT {user}, {password} FROM countersign_email JOIN {table}
+                     ON {table}.{id} = countersign_email.user_id
+                         AND {table}.{email} = countersign_email.address
+                 WHERE countersign_email.folded = ?1"
+            ),
+            by_email: format!(
+                "SELECT {user}, {password} FROM {table}
+                 WHERE lower({table}.{email}) = ?1 OR {table}.{email} = ?2
+                 ORDER BY {verified} DESC, {table}.{id} LIMIT ?3",
+                verified = verified(&users, &format!("{table}.")),
+            ),
+            email_used: format!("SELECT 1 FROM {table} WHERE {email} = ?1"),
+            write_email: format!("UPDATE {table} SET {email} = ?2 WHERE {id} = ?1"),
             list: format!(
                 r"SELECT {user} FROM {table}
                   WHERE {id} > ?1
@@ -167,10 +185,16 @@ pub(super) fn columns(
 /// The columns that [`rows::user`] reads, in its order, and what stands for those that the table does
 /// not have.
 fn user_columns(users: &Users, of: &str) -> String {
-    let columns = [
+    let column = |(column, missing): (UserColumn, &str)| match users.column(column) {
+        Some(column) => format!("{of}{column}"),
+        None => missing.to_owned(),
+    };
+    let who = [
         (UserColumn::Id, ""),
         (UserColumn::Username, ""),
         (UserColumn::Email, "''"),
+    ];
+    let rest = [
         (UserColumn::FirstName, "''"),
         (UserColumn::LastName, "''"),
         (UserColumn::IsActive, ""),
@@ -178,12 +202,23 @@ fn user_columns(users: &Users, of: &str) -> String {
         (UserColumn::IsSuperuser, "0"),
         (UserColumn::LastLogin, "NULL"),
         (UserColumn::DateJoined, "'1970-01-01 00:00:00'"),
-    ]
-    .map(|(column, missing)| match users.column(column) {
-        Some(column) => format!("{of}{column}"),
-        None => missing.to_owned(),
-    });
+    ];
+    let mut columns: Vec<_> = who.into_iter().map(column).collect();
+    columns.push(verified(users, of));
+    columns.extend(rest.into_iter().map(column));
     columns.join(", ")
+}
+
+/// Whether a user has proven the address that the table says.
+fn verified(users: &Users, of: &str) -> String {
+    let Some(email) = users.column(UserColumn::Email) else {
+        return "0".to_owned();
+    };
+    format!(
+        "EXISTS (SELECT 1 FROM countersign_email
+             WHERE countersign_email.user_id = {of}{id} AND countersign_email.address = {of}{email})",
+        id = users.needed(UserColumn::Id),
+    )
 }
 
 /// Makes a user, in the columns that there are.
@@ -198,8 +233,8 @@ fn create(users: &Users, user: &str) -> String {
         (users.column(UserColumn::Password), "?6"),
         (users.column(UserColumn::IsActive), "1"),
         (users.column(UserColumn::LastLogin), "NULL"),
-        (users.column(UserColumn::FirstName), "''"),
-        (users.column(UserColumn::LastName), "''"),
+        (users.column(UserColumn::FirstName), "?7"),
+        (users.column(UserColumn::LastName), "?8"),
     ]
     .into_iter()
     .filter_map(|(column, value)| Some((column?, value)))

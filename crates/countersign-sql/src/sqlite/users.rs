@@ -3,7 +3,9 @@
 use countersign_core::audit::{AuditEntry, Trail};
 use countersign_core::password::EncodedPassword;
 use countersign_core::store::{Change, CreateUserError, UserQuery};
-use countersign_core::user::{Credentials, NewUser, PersonName, ProfileChange, User, UserId};
+use countersign_core::user::{
+    Credentials, Email, NewUser, PersonName, ProfileChange, User, UserId,
+};
 use rusqlite::{Connection, params};
 
 use super::audit;
@@ -95,6 +97,8 @@ pub(super) fn create(
         datetime::write(new.date_joined),
         new.username.as_str(),
         new.password.as_str(),
+        new.first_name.as_str(),
+        new.last_name.as_str(),
     ])?;
     let created = changed(transition, rows::one(created, |row| rows::user(row, 0))?)?;
     let Some(user) = created else {
@@ -139,6 +143,57 @@ fn changed(transition: &mut Transition<'_>, user: Option<User>) -> Result<Option
         transition.tell(Change::UserChanged(user.id))?;
     }
     Ok(user)
+}
+
+/// Who has proven an address, and still has it.
+pub(super) fn verified(
+    connection: &Connection,
+    sql: &Statements,
+    folded: &str,
+) -> Result<Option<Credentials>, Failure> {
+    let mut statement = connection.prepare_cached(&sql.verified)?;
+    rows::one(statement.query([folded])?, rows::credentials)
+}
+
+pub(super) fn by_email(
+    connection: &Connection,
+    sql: &Statements,
+    address: &Email,
+    most: u32,
+) -> Result<Vec<Credentials>, Failure> {
+    let mut statement = connection.prepare_cached(&sql.by_email)?;
+    let found = statement.query(params![address.folded(), address.as_str(), most])?;
+    rows::all(found, rows::credentials)
+}
+
+/// Whether the table lets nobody have an address, because somebody has it.
+pub(super) fn refuses_email(
+    connection: &Connection,
+    sql: &Statements,
+    email: &str,
+) -> Result<bool, Failure> {
+    if !sql.users.email_is_unique {
+        return Ok(false);
+    }
+    Ok(connection
+        .prepare_cached(&sql.email_used)?
+        .exists([email])?)
+}
+
+/// Gives a user another address. False: the table lets nobody have it, because somebody has it.
+pub(super) fn write_email(
+    connection: &Connection,
+    sql: &Statements,
+    user: UserId,
+    email: &str,
+) -> Result<bool, Failure> {
+    sql.users.refuse_email().map_err(Failure::unavailable)?;
+    if refuses_email(connection, sql, email)? {
+        return Ok(false);
+    }
+    let mut statement = connection.prepare_cached(&sql.write_email)?;
+    statement.execute(params![user.0, email])?;
+    Ok(true)
 }
 
 /// Replaces the stored password.

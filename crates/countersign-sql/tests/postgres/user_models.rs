@@ -1,5 +1,7 @@
 //! Users where a Django site keeps them: in `auth_user`, or in a table of its own.
 
+use std::sync::Arc;
+
 use countersign_core::audit::Trail;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::EndedBy;
@@ -200,4 +202,14 @@ async fn a_survey_reads_every_row_and_changes_nothing() {
     let facts = PostgresStore::survey(&options, &mut Survey::default()).await;
     let ours = facts.unwrap().our_tables;
     assert!(ours.contains(&"countersign_session".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL's server programs"]
+async fn where_the_name_is_the_address_people_register_and_move() {
+    let database = Database::new().await;
+    database.ask(OWN_MODEL).await;
+    let options = database.options().users(own_model());
+    let store = Arc::new(open(&options).await);
+    countersign_core::store::contract::where_the_name_is_the_address(store).await;
 }

@@ -12,7 +12,7 @@ use countersign_core::error::StoreError;
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndReason, EndedBy, Generation, Session, SessionEnd, SessionId};
 use countersign_core::store::{OpenOutcome, OpenSession, Rotation, Store};
-use countersign_core::user::{Email, NewUser, User, Username};
+use countersign_core::user::{Email, NewUser, PersonName, User, Username};
 use countersign_sql::{SqliteOptions, SqliteStore};
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -101,6 +101,8 @@ impl Place {
 
 pub(crate) fn ana() -> NewUser {
     NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         username: Username::parse("ana").expect("a good name"),
         email: Email::parse("ana@example.org").expect("a good address"),
         password: EncodedPassword::new("argon2$test$ana"),

@@ -23,7 +23,7 @@ use crate::state::AppState;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body, which is read field by field")]
 pub(crate) struct LoginBody {
-    /// The username.
+    /// The username, or an e-mail address that the user has proven.
     #[schema(example = "ana")]
     username: String,
     /// The password, exactly as typed; at most 4,096 bytes.

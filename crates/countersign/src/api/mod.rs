@@ -1,6 +1,7 @@
 //! One file per route: take the request apart, call the use case of the same name, answer.
 
 pub(crate) mod csrf;
+pub(crate) mod email;
 pub(crate) mod grant;
 pub(crate) mod health;
 pub(crate) mod login;
@@ -8,6 +9,8 @@ pub(crate) mod logout;
 pub(crate) mod metrics;
 pub(crate) mod password;
 pub(crate) mod refresh;
+pub(crate) mod register;
+pub(crate) mod reset_password;
 pub(crate) mod revocations;
 pub(crate) mod sessions;
 pub(crate) mod user;

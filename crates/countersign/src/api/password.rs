@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Extension, State};
 use countersign_core::audit::Caller;
 use countersign_core::auth::ChangePassword;
-use countersign_core::password::Password;
 use http::StatusCode;
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
-use crate::extract::{AuthenticatedFields, Fields};
+use crate::extract::AuthenticatedFields;
 use crate::state::AppState;
 
 /// The password in force and the one that takes its place.
@@ -46,12 +45,8 @@ pub(crate) async fn change_password(
     Extension(caller): Extension<Caller>,
     AuthenticatedFields(user, mut fields): AuthenticatedFields,
 ) -> Result<StatusCode, ApiError> {
-    let password = |field: &'static str, fields: &mut Fields| {
-        let text = fields.text(field)?;
-        fields.checked(Password::new(text).map_err(|refusal| refusal.about(field)))
-    };
-    let current = password("current_password", &mut fields);
-    let new = password("new_password", &mut fields);
+    let current = fields.password("current_password");
+    let new = fields.password("new_password");
     let (current, new) = fields.finish(current.zip(new))?;
     let change = ChangePassword { current, new };
     state.auth.change_password(&user, change, &caller).await?;

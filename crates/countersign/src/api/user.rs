@@ -25,6 +25,9 @@ pub(crate) struct UserBody {
     /// The e-mail address; may be empty.
     #[schema(example = "ana@example.org")]
     email: String,
+    /// Whether the user has proven to read what is mailed there.
+    #[schema(example = true)]
+    email_verified: bool,
     /// The given name; may be empty.
     #[schema(example = "Ana")]
     first_name: String,
@@ -51,6 +54,7 @@ impl From<&User> for UserBody {
             id: user.id.0,
             username: user.username.clone(),
             email: user.email.clone(),
+            email_verified: user.email_verified,
             first_name: user.first_name.clone(),
             last_name: user.last_name.clone(),
             is_active: user.is_active,
@@ -65,7 +69,7 @@ impl From<&User> for UserBody {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UserAnswer {
     /// The user.
-    user: UserBody,
+    pub(super) user: UserBody,
 }
 
 /// What a user may change of themselves. What is left out stays.

@@ -1,14 +1,17 @@
 //! Actors to write tests with: a service in memory, people who use it, and what they are answered.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use countersign::core::auth::{Auth, AuthSettings, NewAccount};
 use countersign::core::clock::{ManualClock, SystemRandomness};
 use countersign::core::error::StoreError;
+use countersign::core::mail::{DeliveryFailure, Mail, MailTransport, Message};
+use countersign::core::mailed_token::MailedLink;
 use countersign::core::password::{HashingSettings, Password};
 use countersign::core::secrets::{RootSecret, RootSecrets};
 use countersign::core::session::{EndedBy, Session};
@@ -75,6 +78,18 @@ impl Setup {
     pub(crate) fn unthrottled(mut self) -> Self {
         self.auth.throttle.insecure_off = true;
         self
+    }
+
+    /// A service whose letters somebody delivers ([`Service::letters`]).
+    pub(crate) fn with_mail(mut self) -> Self {
+        self.auth.queue_mail = true;
+        self
+    }
+
+    /// A service at which anybody may make an account.
+    pub(crate) fn with_registration(mut self) -> Self {
+        self.auth.registration.enabled = true;
+        self.with_mail()
     }
 
     /// With another store.
@@ -169,6 +184,19 @@ impl Service {
             .unwrap();
     }
 
+    /// Delivers what is due; gives the letters that arrived.
+    pub(crate) async fn letters(&self) -> Vec<Letter> {
+        let mailbox = Mailbox::default();
+        self.auth.deliver_mail(&mailbox).await.unwrap();
+        mailbox.0.into_inner().unwrap()
+    }
+
+    /// Delivers what is due: one letter, with a link; gives its token.
+    pub(crate) async fn mailed_token(&self) -> String {
+        let [letter] = self.letters().await.try_into().unwrap();
+        letter.token.expect("the letter carries a link")
+    }
+
     /// How to set up another service over the same store, secret and clock.
     pub(crate) fn setup_beside(&self) -> Setup {
         Setup {
@@ -224,6 +252,33 @@ impl Service {
 
     pub(crate) fn later(&self, seconds: i64) {
         self.advance(SignedDuration::from_secs(seconds));
+    }
+}
+
+/// A letter as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Letter {
+    pub(crate) to: String,
+    pub(crate) username: String,
+    pub(crate) message: Message,
+    pub(crate) token: Option<String>,
+}
+
+/// Where all letters arrive.
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<Letter>>);
+
+#[async_trait]
+impl MailTransport for Mailbox {
+    async fn deliver(&self, mail: &Mail, link: Option<&MailedLink>) -> Result<(), DeliveryFailure> {
+        let letter = Letter {
+            to: mail.recipient.clone(),
+            username: mail.username.clone(),
+            message: mail.message.clone(),
+            token: link.map(|link| link.token().to_owned()),
+        };
+        self.0.lock().unwrap().push(letter);
+        Ok(())
     }
 }
 

@@ -1,7 +1,10 @@
 //! `POST /users/login`
 
-use crate::harness::{FOREIGN, LISTED, PASSWORD, Setup, service_with_ana};
+use crate::harness::{FOREIGN, LISTED, PASSWORD, Service, Setup, service_with_ana};
+use countersign::core::auth::NewAccount;
+use countersign::core::password::Password;
 use countersign::core::session::EndedBy;
+use countersign::core::user::{Email, Username};
 use http::StatusCode;
 use serde_json::json;
 
@@ -292,10 +295,10 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
         ..AuthSettings::default()
     };
     let yesterday = Auth::start(std::sync::Arc::clone(&store), &service.secret, yesterday).await;
-    let account = countersign::core::auth::NewAccount {
-        username: countersign::core::user::Username::parse("ana").unwrap(),
-        email: countersign::core::user::Email::default(),
-        password: Some(countersign::core::password::Password::new(PASSWORD.to_owned()).unwrap()),
+    let account = NewAccount {
+        username: Username::parse("ana").unwrap(),
+        email: Email::default(),
+        password: Some(Password::new(PASSWORD.to_owned()).unwrap()),
         is_staff: false,
         is_superuser: false,
     };
@@ -354,4 +357,71 @@ async fn of_logins_at_once_with_a_password_that_is_due_for_todays_cost_all_come_
         // A login that a new password overtakes is wrong by then.
         assert!(changes || came_in.len() == 4, "{came_in:?}");
     }
+}
+
+/// Ana, who has proven her address, and bob, who has not.
+async fn service_with_a_proven_address() -> Service {
+    let service = Setup::development().with_mail().start().await;
+    service.make_user("ana").await;
+    service.make_user("bob").await;
+    let visitor = service.visitor();
+    let call = visitor.post("/users/email/verify/resend");
+    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    let token = service.mailed_token().await;
+    let call = visitor.post("/users/email/verify");
+    let answer = call.json(&json!({"token": token})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    service
+}
+
+#[tokio::test]
+async fn whoever_has_proven_an_address_signs_in_by_it_too() {
+    let service = service_with_a_proven_address().await;
+    for name in ["ana@example.org", "ANA@Example.org", "ana"] {
+        let mut visitor = service.visitor();
+        let answer = visitor.login(name, PASSWORD).await.expect(StatusCode::OK);
+        assert_eq!(answer.json["user"]["username"], "ana");
+    }
+    let mut visitor = service.visitor();
+    for name in [
+        "bob@example.org",
+        "nobody@example.org",
+        "ana@example.org.evil.test",
+        "@",
+    ] {
+        let answer = visitor.login(name, PASSWORD).await;
+        answer.refused(401, "invalid_credentials");
+    }
+    // No longer, when the account has another.
+    let ana = service.auth.find_user("ana").await.unwrap();
+    let other = Email::parse("ana@example.net").unwrap();
+    service
+        .auth
+        .set_email(&ana, other, EndedBy::CommandLine)
+        .await
+        .unwrap();
+    for name in ["ana@example.org", "ana@example.net"] {
+        let answer = visitor.login(name, PASSWORD).await;
+        answer.refused(401, "invalid_credentials");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_somebodys_to_the_letter_comes_before_an_address() {
+    let service = service_with_a_proven_address().await;
+    // As Django would let be; nobody registers so here.
+    let account = NewAccount {
+        username: Username::parse("ana@example.org").unwrap(),
+        email: Email::default(),
+        password: Some(Password::new(PASSWORD.to_owned()).unwrap()),
+        is_staff: false,
+        is_superuser: false,
+    };
+    let by = EndedBy::CommandLine;
+    service.auth.create_user(account, by).await.unwrap();
+    let mut visitor = service.visitor();
+    let answer = visitor.login("ana@example.org", PASSWORD).await;
+    let answer = answer.expect(StatusCode::OK);
+    assert_eq!(answer.json["user"]["username"], "ana@example.org");
 }

@@ -5,12 +5,14 @@
     reason = "the helpers of these tests are tests as well"
 )]
 
+mod account_pages;
 mod api_page;
 mod audit;
 mod cookies;
 mod cors;
 mod csrf;
 mod discovery;
+mod email;
 mod ends_at_once;
 mod errors;
 mod forged_tokens;
@@ -28,6 +30,8 @@ mod proxies;
 mod races;
 mod recipe_defects;
 mod refresh;
+mod register;
+mod reset_password;
 mod revocations;
 mod sessions;
 mod signing_keys;

@@ -611,8 +611,8 @@ async fn counters_are_kept_as_long_as_they_count() {
     // The address's, after half a minute.
     assert_eq!(removed().await, 1);
     service.later(15 * 60);
-    // The account's, and the account's from there.
-    assert_eq!(removed().await, 2);
+    // The account's, the account's from there, and that of all names of its user.
+    assert_eq!(removed().await, 3);
 }
 
 #[tokio::test]
@@ -631,4 +631,44 @@ async fn limits_are_settings() {
         let answer = wrong(&visitor, "ana").await;
         answer.refused(401, "invalid_credentials");
     }
+}
+
+/// Whoever takes turns with the two names of a user guesses no more often in all, and is not told that they
+/// are one user's.
+#[tokio::test]
+async fn two_names_of_one_user_are_guessed_at_no_more_often_than_one() {
+    let service = Setup::development().with_mail().start().await;
+    service.make_user("ana").await;
+    service.make_user("bob").await;
+    let visitor = service.visitor();
+    let call = visitor.post("/users/email/verify/resend");
+    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    let token = service.mailed_token().await;
+    let call = visitor.post("/users/email/verify");
+    let answer = call.json(&json!({"token": token})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    // Ten by each name, from four networks; and as many at an address that nobody has proven.
+    for (first, second) in [("ana", "ana@example.org"), ("bob", "bob@example.org")] {
+        for attempt in 0..10 {
+            for name in [first, second] {
+                let mut stranger = visitor.elsewhere(attempt / 5);
+                let answer = stranger.login(name, "wrong").await;
+                answer.refused(401, "invalid_credentials");
+            }
+        }
+    }
+    // One more of each is not told to wait, but is not looked at either: also the right one is wrong.
+    for name in ["ana", "ana@example.org", "bob@example.org"] {
+        let mut stranger = visitor.elsewhere(7);
+        let answer = stranger.login(name, PASSWORD).await;
+        answer.refused(401, "invalid_credentials");
+    }
+    // Bob's name has been guessed at ten times only.
+    let mut bob = visitor.elsewhere(7);
+    bob.login("bob", PASSWORD).await.expect(StatusCode::OK);
+    // It passes, as every wait does.
+    service.later(900);
+    let mut ana = visitor.elsewhere(8);
+    ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
 }

@@ -7,17 +7,19 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use countersign::core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign::core::error::StoreError;
-use countersign::core::mail::{ClaimedMail, MailClaim, MailOutcome};
+use countersign::core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use countersign::core::mailed_token::{MailedTokenId, Registration, StoredToken};
 use countersign::core::password::EncodedPassword;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
 use countersign::core::store::{
-    AccountChange, AccountChanged, Change, CreateUserError, EndedAt, MemoryStore, NotedNames,
-    OpenOutcome, OpenSession, PasswordChange, PasswordOutcome, Powers, Rotation, SealedSigningKey,
-    SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome, UserQuery, Watcher,
-    Watchers,
+    AccountChange, AccountChanged, Change, CreateUserError, EmailOutcome, EmailProof, EndedAt,
+    IssueToken, MemoryStore, NotedNames, OpenOutcome, OpenSession, PasswordChange, PasswordOutcome,
+    PasswordReset, Powers, Register, RegisterOutcome, RegistrationOutcome, ResetOutcome, Rotation,
+    SealedSigningKey, SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome,
+    UserQuery, Watcher, Watchers,
 };
 use countersign::core::throttle::{AttemptOutcome, Refund, Reservation};
-use countersign::core::user::{Credentials, NewUser, ProfileChange, User, UserId};
+use countersign::core::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 use tokio::sync::Barrier;
 
@@ -345,6 +347,87 @@ impl Store for TroubledStore {
     ) -> Result<bool, StoreError> {
         self.write().await?;
         self.inner.settle_mail(claimed, outcome).await
+    }
+
+    async fn find_verified(&self, address: &Email) -> Result<Option<Credentials>, StoreError> {
+        self.read().await?;
+        self.inner.find_verified(address).await
+    }
+
+    async fn find_by_email(
+        &self,
+        address: &Email,
+        most: u32,
+    ) -> Result<Vec<Credentials>, StoreError> {
+        self.read().await?;
+        self.inner.find_by_email(address, most).await
+    }
+
+    async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {
+        self.write().await?;
+        self.inner.queue_mail(mail, trail).await
+    }
+
+    async fn answer_mail(
+        &self,
+        claimed: &ClaimedMail,
+        answers: &[MailAnswer],
+    ) -> Result<bool, StoreError> {
+        self.write().await?;
+        self.inner.answer_mail(claimed, answers).await
+    }
+
+    async fn issue_token(&self, issue: &IssueToken) -> Result<bool, StoreError> {
+        self.write().await?;
+        self.inner.issue_token(issue).await
+    }
+
+    async fn find_mailed_token(
+        &self,
+        id: MailedTokenId,
+    ) -> Result<Option<StoredToken>, StoreError> {
+        self.read().await?;
+        self.inner.find_mailed_token(id).await
+    }
+
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<ResetOutcome, StoreError> {
+        self.write().await?;
+        self.inner.reset_password(reset).await
+    }
+
+    async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError> {
+        self.write().await?;
+        self.inner.verify_email(proof).await
+    }
+
+    async fn register(&self, register: &Register) -> Result<RegisterOutcome, StoreError> {
+        self.write().await?;
+        self.inner.register(register).await
+    }
+
+    async fn find_registrations(
+        &self,
+        address: &Email,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        self.read().await?;
+        self.inner.find_registrations(address, now, most).await
+    }
+
+    async fn complete_registration(
+        &self,
+        id: MailedTokenId,
+        now: Timestamp,
+        trail: &Trail,
+    ) -> Result<RegistrationOutcome, StoreError> {
+        self.write().await?;
+        self.inner.complete_registration(id, now, trail).await
+    }
+
+    async fn sweep_mailed_tokens(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.write().await?;
+        self.inner.sweep_mailed_tokens(now, most).await
     }
 
     async fn sweep_sessions(&self, sweep: &SessionSweep) -> Result<Swept, StoreError> {

@@ -22,6 +22,7 @@ fn did(sessions_expired: u32, sessions_removed: u32) -> UpkeepReport {
     UpkeepReport {
         throttles_removed: 0,
         audit_removed: 0,
+        mailed_tokens_removed: 0,
         had_the_turn: true,
         sessions_expired,
         sessions_removed,

@@ -13,7 +13,7 @@ use crate::store::{
     AccountChange, AccountChangeKind, KeyState, OpenOutcome, OpenSession, PasswordChange,
     PasswordOutcome, SessionSweep, Store, TakeOver,
 };
-use crate::user::{Email, NewUser, ProfileChange, User, UserId, Username};
+use crate::user::{Email, NewUser, PersonName, ProfileChange, User, UserId, Username};
 
 const EVERYTHING: AuditQuery = AuditQuery {
     user: None,
@@ -123,6 +123,8 @@ pub async fn a_transition_leaves_what_it_carries_and_an_entry_of_each_session_th
     let store = &*store;
     let mut log = Reader::default();
     let new = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         username: Username::parse("ana").unwrap(),
         email: Email::default(),
         password: password("ana"),
@@ -285,6 +287,8 @@ pub async fn what_is_not_done_leaves_nothing(store: Arc<dyn Store>) {
     let is_nobody = |found: bool| assert!(!found);
 
     let new = NewUser {
+        first_name: PersonName::default(),
+        last_name: PersonName::default(),
         username: Username::parse("ana").unwrap(),
         email: Email::default(),
         password: password("ana"),

@@ -15,6 +15,7 @@ fn at(number: u8, limit: Limit) -> Reservation {
     Reservation {
         key: ThrottleKey([number; 16]),
         limit,
+        is_silent: false,
     }
 }
 
@@ -165,4 +166,26 @@ pub async fn counters_that_are_forgotten_are_removed(store: Arc<dyn Store>) {
     attempt(&*store, &[at(99, LIMIT)], 15 * 60).await.unwrap();
     let told = attempt(&*store, &[at(99, LIMIT)], 15 * 60).await;
     assert_eq!(told, Err(Duration::from_secs(30)));
+}
+
+/// A counter of which nobody is told stands in nobody's way, is counted as long as there is room, and is given
+/// back like any other.
+pub async fn a_silent_counter_has_nobody_wait(store: Arc<dyn Store>) {
+    let silent = Reservation {
+        is_silent: true,
+        ..at(2, LIMIT)
+    };
+    let mut refunds = Vec::new();
+    for number in 0..5 {
+        let told = at(10 + number, LIMIT);
+        refunds = attempt(&*store, &[told, silent], 0).await.unwrap();
+        assert_eq!(refunds.len(), 2);
+    }
+    let told = at(20, LIMIT);
+    let counted = attempt(&*store, &[told, silent], 0).await.unwrap();
+    assert_eq!(counted.len(), 1);
+    assert_eq!(counted[0].key, told.key);
+    give_back(&*store, &refunds, 0).await;
+    let counted = attempt(&*store, &[at(21, LIMIT), silent], 0).await.unwrap();
+    assert_eq!(counted.len(), 2);
 }

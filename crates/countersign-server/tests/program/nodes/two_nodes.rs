@@ -58,7 +58,6 @@ fn wrong_passwords_are_counted_by_all_nodes_together() {
 fn whoever_follows_the_audit_log_misses_nothing_of_any_node() {
     let server = Server::new();
     let nodes: [Node; 2] = nodes(&server, "throttle.insecure_off = true\n");
-    nodes[0].add_user("ana");
     let ports = nodes.each_ref().map(Node::port);
     nothing_is_missed(&nodes[0].place, &nodes[0].variables(), ports);
 }

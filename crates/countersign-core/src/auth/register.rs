@@ -1,0 +1,190 @@
+//! Registration: people make an account for themselves.
+//!
+//! Where the address must be proven first, there is no user until it is: the name is reserved, and a letter
+//! goes to the address. What the answer says, and when, is the same whoever has the address already; only
+//! the letter says so, to its owner.
+
+use super::Auth;
+use super::attempt::Attempt;
+use crate::audit::{Actor, Caller, Event, Trail};
+use crate::error::{AuthError, StoreError};
+use crate::mail::Message;
+use crate::mailed_token::{MailedTokenId, Registration};
+use crate::password::{Password, PasswordOwner};
+use crate::session::{EndedBy, saturating_add};
+use crate::store::{Register, RegisterOutcome, RegistrationOutcome};
+use crate::user::{Email, NewUser, PersonName, User, Username};
+use crate::validation::FieldError;
+
+/// How often what needs a name is tried that the names of others were in the way of.
+const ATTEMPTS: usize = 3;
+
+/// What somebody who registers gives.
+#[derive(Debug)]
+pub struct NewRegistration {
+    /// The name to sign in with. `None`: the address.
+    pub username: Option<Username>,
+    /// The address.
+    pub email: Email,
+    /// The password.
+    pub password: Password,
+    /// The given name; may be empty.
+    pub first_name: PersonName,
+    /// The family name; may be empty.
+    pub last_name: PersonName,
+}
+
+/// What became of a registration.
+#[derive(Debug)]
+pub enum Registered {
+    /// The address is to be proven first.
+    Pending {
+        /// The name that is reserved.
+        username: Username,
+        /// The address.
+        email: Email,
+    },
+    /// There is a user now.
+    Made(User),
+}
+
+impl Auth {
+    /// Makes a user, or reserves the name until the address is proven
+    /// ([`RegistrationSettings`](super::RegistrationSettings)).
+    ///
+    /// # Errors
+    /// [`AuthError::RegistrationClosed`], [`AuthError::Validation`], [`AuthError::Throttled`],
+    /// [`AuthError::UsernameTaken`], [`AuthError::Overloaded`], or the store's.
+    pub async fn register(
+        &self,
+        new: NewRegistration,
+        caller: &Caller,
+    ) -> Result<Registered, AuthError> {
+        let settings = self.settings.registration;
+        if !settings.enabled {
+            return Err(AuthError::RegistrationClosed);
+        }
+        let username = registered_name(&new, settings.verify_email)?;
+        let owner = PasswordOwner {
+            username: username.as_str(),
+            email: new.email.as_str(),
+            first_name: new.first_name.as_str(),
+            last_name: new.last_name.as_str(),
+            privileged: false,
+        };
+        self.check_new_password(&new.password, owner).await?;
+        self.count(Attempt::Register(caller.address)).await?;
+        let password = self.passwords.hash(new.password).await?;
+        let now = self.clock.now();
+        if !settings.verify_email {
+            let user = NewUser {
+                username,
+                email: new.email,
+                first_name: new.first_name,
+                last_name: new.last_name,
+                password,
+                is_staff: false,
+                is_superuser: false,
+                date_joined: now,
+            };
+            let by = Actor {
+                by: EndedBy::Service,
+                caller: caller.clone(),
+            };
+            return Ok(Registered::Made(self.make(&user, &by).await?));
+        }
+        let id = MailedTokenId::new(now, &*self.randomness);
+        let registration = Registration {
+            id,
+            username: username.as_str().to_owned(),
+            email: new.email.as_str().to_owned(),
+            password,
+            first_name: new.first_name.as_str().to_owned(),
+            last_name: new.last_name.as_str().to_owned(),
+            created_at: now,
+            expires_at: saturating_add(now, self.settings.mailed_tokens.verify_lifetime),
+        };
+        let message = Message::Register { registration: id };
+        let mail = self.mail_to_address(&new.email, username.as_str(), message);
+        let mail = self.unless_flooded(&new.email, mail).await?;
+        let event = Event::RegistrationAsked;
+        let register = Register {
+            registration,
+            mail,
+            trail: Trail::of(caller).with(&event, now, None),
+        };
+        for _ in 0..ATTEMPTS {
+            match self.store.register(&register).await? {
+                RegisterOutcome::Pending => {
+                    event.tell();
+                    let email = new.email;
+                    return Ok(Registered::Pending { username, email });
+                }
+                RegisterOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
+                RegisterOutcome::NameIsNotTheAddress => return Err(name_is_not_the_address()),
+                RegisterOutcome::NamesUnknown => self.note_new_names().await?,
+            }
+        }
+        Err(names_unknown())
+    }
+
+    /// Makes the user of a registration whose token was shown.
+    pub(super) async fn complete_registration(
+        &self,
+        registration: &Registration,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
+        let now = self.clock.now();
+        let trail = Trail::of_registrant(caller, now);
+        for _ in 0..ATTEMPTS {
+            let completed = self
+                .store
+                .complete_registration(registration.id, now, &trail);
+            match completed.await? {
+                RegistrationOutcome::Made(user) => {
+                    Event::UserCreated { user: user.id }.tell();
+                    Event::EmailVerified { user: user.id }.tell();
+                    return Ok(());
+                }
+                RegistrationOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
+                RegistrationOutcome::EmailTaken => return Err(AuthError::EmailTaken),
+                RegistrationOutcome::Dead => return Err(AuthError::MailedTokenInvalid),
+                RegistrationOutcome::NamesUnknown => self.note_new_names().await?,
+            }
+        }
+        Err(names_unknown())
+    }
+}
+
+/// The name that somebody registers. One that looks like an address must be the registrant's own, which is
+/// to be proven: the name of an account must not be what somebody else signs in with.
+fn registered_name(new: &NewRegistration, is_to_be_proven: bool) -> Result<Username, AuthError> {
+    if new.email.as_str().is_empty() {
+        let detail = "Enter your e-mail address.";
+        return Err(invalid("email", "required", detail));
+    }
+    let Some(username) = &new.username else {
+        return Username::parse(new.email.as_str())
+            .map_err(|refusal| AuthError::Validation(refusal.about("email")));
+    };
+    let is_own = Email::fold(username.as_str()) == new.email.folded();
+    if username.as_str().contains('@') && !(is_own && is_to_be_proven) {
+        let detail = "Leave the @ out, or use your own e-mail address as your username.";
+        return Err(invalid("username", "not_your_address", detail));
+    }
+    Ok(username.clone())
+}
+
+fn names_unknown() -> AuthError {
+    let why = "users are being made faster than their names can be looked at";
+    StoreError::Unavailable(why.to_owned()).into()
+}
+
+fn name_is_not_the_address() -> AuthError {
+    let detail = "Your username is your e-mail address here: leave this out.";
+    invalid("username", "not_your_address", detail)
+}
+
+fn invalid(field: &'static str, code: &'static str, detail: &'static str) -> AuthError {
+    AuthError::Validation(FieldError::new(field, code, detail).into())
+}

@@ -1,0 +1,385 @@
+//! `POST /users/register`, and `POST /users/email/verify` for those who registered.
+
+use std::sync::Arc;
+
+use crate::harness::{Answer, Client, FOREIGN, LISTED, PASSWORD, Service, Setup};
+use countersign::core::mail::Message;
+use countersign::core::session::EndedBy;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::troubled_store::{Trouble, TroubledStore};
+
+async fn start(setup: Setup) -> (Service, Client) {
+    let service = setup.start().await;
+    service.make_user("ana").await;
+    let visitor = service.visitor();
+    (service, visitor)
+}
+
+async fn open_to_all() -> (Service, Client) {
+    start(Setup::development().with_registration()).await
+}
+
+/// A service at which nobody has to prove an address.
+async fn open_without_proof() -> (Service, Client) {
+    let mut setup = Setup::development().with_registration();
+    setup.auth.registration.verify_email = false;
+    start(setup).await
+}
+
+fn zoe() -> Value {
+    json!({
+        "username": "zoe", "email": "zoe@example.org", "password": PASSWORD,
+        "first_name": "Zoë", "last_name": "O'Neill",
+    })
+}
+
+fn with(mut body: Value, field: &str, value: impl Into<Value>) -> Value {
+    body[field] = value.into();
+    body
+}
+
+async fn register(client: &Client, body: &Value) -> Answer {
+    client.post("/users/register").json(body).send().await
+}
+
+async fn verify(client: &Client, token: &str) -> Answer {
+    let call = client.post("/users/email/verify");
+    call.json(&json!({"token": token})).send().await
+}
+
+#[tokio::test]
+async fn an_account_is_made_when_its_address_is_proven() {
+    let (service, mut visitor) = open_to_all().await;
+    let answer = register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let expected = json!({
+        "verification": "mailed", "username": "zoe", "email": "zoe@example.org",
+    });
+    assert_eq!(answer.json, expected);
+    assert!(answer.set_cookies().is_empty());
+    // Until then there is nobody.
+    let answer = visitor.login("zoe", PASSWORD).await;
+    answer.refused(401, "invalid_credentials");
+    let [letter] = service.letters().await.try_into().unwrap();
+    assert_eq!((&*letter.to, &*letter.username), ("zoe@example.org", "zoe"));
+    let token = letter.token.unwrap();
+    let answer = verify(&visitor, &token).await;
+    let answer = answer.expect(StatusCode::NO_CONTENT);
+    assert!(answer.bytes.is_empty() && answer.set_cookies().is_empty());
+    let answer = visitor.login("zoe", PASSWORD).await.expect(StatusCode::OK);
+    let user = &answer.json["user"];
+    assert_eq!(user["email"], "zoe@example.org");
+    assert_eq!(user["email_verified"], true);
+    assert_eq!(
+        (&user["first_name"], &user["last_name"]),
+        (&json!("Zoë"), &json!("O'Neill"))
+    );
+    assert_eq!(
+        (&user["is_staff"], &user["is_active"]),
+        (&json!(false), &json!(true))
+    );
+    verify(&visitor, &token)
+        .await
+        .refused(400, "mailed_token_invalid");
+}
+
+#[tokio::test]
+async fn the_answer_does_not_tell_who_has_an_address() {
+    let (service, visitor) = open_to_all().await;
+    let mut seen = Vec::new();
+    for (username, email) in [("zoe", "zoe@example.org"), ("eva", "ana@example.org")] {
+        let body = with(with(zoe(), "username", username), "email", email);
+        let answer = register(&visitor, &body).await.expect(StatusCode::CREATED);
+        let mut headers = answer.headers.clone();
+        for own in ["x-request-id", "content-length"] {
+            headers.remove(own);
+        }
+        assert_eq!(answer.json["username"], username);
+        assert_eq!(answer.json["email"], email);
+        seen.push((answer.status, headers, answer.json["verification"].clone()));
+    }
+    assert_eq!(seen[0], seen[1]);
+    // Its owner is told, and sent no link.
+    let mut letters = service.letters().await;
+    letters.sort_by_key(|letter| letter.to.clone());
+    let [anas, zoes] = letters.try_into().unwrap();
+    assert_eq!((&*anas.to, &*anas.username), ("ana@example.org", "ana"));
+    assert_eq!((anas.message, anas.token), (Message::AddressTaken, None));
+    assert!(zoes.token.is_some());
+    // And the name is reserved all the same.
+    let body = with(zoe(), "username", "eva");
+    register(&visitor, &body)
+        .await
+        .refused(409, "username_taken");
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_has_or_has_reserved_is_taken() {
+    let (service, visitor) = open_to_all().await;
+    for taken in ["ana", "ANA", "\u{ff41}na", "аnа"] {
+        let body = with(zoe(), "username", taken);
+        register(&visitor, &body)
+            .await
+            .refused(409, "username_taken");
+    }
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    for taken in ["zoe", "ZOE", "z0e"] {
+        let body = with(with(zoe(), "username", taken), "email", "eva@example.org");
+        register(&visitor, &body)
+            .await
+            .refused(409, "username_taken");
+    }
+    assert_eq!(service.letters().await.len(), 1);
+    // Tomorrow it is free again.
+    service.later(24 * 3_600);
+    let body = with(zoe(), "email", "eva@example.org");
+    register(&visitor, &body).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn what_another_took_meanwhile_is_told_to_whoever_has_the_token() {
+    let (service, visitor) = open_to_all().await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let token = service.mailed_token().await;
+    service.make_user("zoe").await;
+    verify(&visitor, &token)
+        .await
+        .refused(409, "username_taken");
+
+    let body = with(with(zoe(), "username", "eva"), "email", "both@example.org");
+    register(&visitor, &body).await.expect(StatusCode::CREATED);
+    let evas = service.mailed_token().await;
+    let body = with(with(zoe(), "username", "ida"), "email", "BOTH@example.org");
+    register(&visitor, &body).await.expect(StatusCode::CREATED);
+    let idas = service.mailed_token().await;
+    verify(&visitor, &idas).await.expect(StatusCode::NO_CONTENT);
+    verify(&visitor, &evas).await.refused(409, "email_taken");
+}
+
+#[tokio::test]
+async fn nobody_registers_with_more_than_their_data() {
+    for (service, mut visitor) in [open_to_all().await, open_without_proof().await] {
+        let mut body = zoe();
+        for power in ["is_staff", "is_superuser", "is_active", "email_verified"] {
+            body[power] = true.into();
+        }
+        body["id"] = 1.into();
+        body["groups"] = json!(["admins"]);
+        register(&visitor, &body).await.expect(StatusCode::CREATED);
+        if let Some(token) = service
+            .letters()
+            .await
+            .into_iter()
+            .find_map(|letter| letter.token)
+        {
+            verify(&visitor, &token)
+                .await
+                .expect(StatusCode::NO_CONTENT);
+        }
+        visitor.login("zoe", PASSWORD).await.expect(StatusCode::OK);
+        let zoe = service.auth.find_user("zoe").await.unwrap();
+        assert!(
+            !zoe.is_staff && !zoe.is_superuser && zoe.id.0 != 1,
+            "{zoe:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_proof_the_account_is_made_at_once() {
+    let (service, mut visitor) = open_without_proof().await;
+    let answer = register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    assert_eq!(answer.json["user"]["username"], "zoe");
+    assert_eq!(answer.json["user"]["email_verified"], false);
+    assert_eq!(answer.json["user"]["first_name"], "Zoë");
+    assert!(service.letters().await.is_empty());
+    visitor.login("zoe", PASSWORD).await.expect(StatusCode::OK);
+    register(&visitor, &zoe())
+        .await
+        .refused(409, "username_taken");
+    // A name that looks like an address must be proven, and here is none.
+    let body = with(zoe(), "username", "zoe@example.org");
+    let answer = register(&visitor, &body).await;
+    let answer = answer.refused(400, "validation_failed");
+    assert_eq!(answer.field_errors(), ["username:not_your_address"]);
+}
+
+#[tokio::test]
+async fn a_name_may_be_ones_own_address_and_nobody_elses() {
+    let (service, mut visitor) = open_to_all().await;
+    let body = with(zoe(), "username", "ana@example.org");
+    let answer = register(&visitor, &body).await;
+    let answer = answer.refused(400, "validation_failed");
+    assert_eq!(answer.field_errors(), ["username:not_your_address"]);
+    // Left out, it is the address.
+    let mut body = zoe();
+    body.as_object_mut().unwrap().remove("username");
+    let answer = register(&visitor, &body).await.expect(StatusCode::CREATED);
+    assert_eq!(answer.json["username"], "zoe@example.org");
+    let token = service.mailed_token().await;
+    verify(&visitor, &token)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    visitor
+        .login("zoe@example.org", PASSWORD)
+        .await
+        .expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_field_is_checked_and_all_that_is_wrong_is_told() {
+    let (service, visitor) = open_to_all().await;
+    for (body, errors) in [
+        (json!({}), vec!["email:required", "password:required"]),
+        (
+            json!({"username": "a b", "email": "a@b\r\nBcc: x@y", "password": "", "first_name": "a\u{7}b", "last_name": 7}),
+            vec![
+                "username:invalid",
+                "email:invalid",
+                "password:required",
+                "first_name:invalid",
+                "last_name:wrong_type",
+            ],
+        ),
+        (with(zoe(), "email", ""), vec!["email:required"]),
+        (with(zoe(), "username", ""), vec!["username:required"]),
+        (
+            with(zoe(), "password", "short"),
+            vec!["password:password_too_short"],
+        ),
+        (
+            with(zoe(), "password", "zoe@example.org"),
+            vec!["password:password_too_similar"],
+        ),
+        (
+            with(zoe(), "first_name", "x".repeat(151)),
+            vec!["first_name:too_long"],
+        ),
+    ] {
+        let answer = register(&visitor, &body)
+            .await
+            .refused(400, "validation_failed");
+        let mut found = answer.field_errors();
+        found.sort_unstable();
+        let mut expected = errors;
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{body}");
+    }
+    assert!(service.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn where_registration_is_closed_nobody_registers() {
+    let (service, visitor) = start(Setup::development().with_mail()).await;
+    register(&visitor, &zoe())
+        .await
+        .refused(403, "registration_closed");
+    assert!(service.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_address_that_registers_often_waits() {
+    let (_service, visitor) = open_to_all().await;
+    for number in 0..20 {
+        let body = with(zoe(), "username", format!("user{number}"));
+        let body = with(body, "email", format!("user{number}@example.net"));
+        register(&visitor, &body).await.expect(StatusCode::CREATED);
+    }
+    let answer = register(&visitor, &zoe()).await.refused(429, "throttled");
+    assert_eq!(answer.header("retry-after"), "60");
+    register(&visitor.elsewhere(1), &zoe())
+        .await
+        .expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn no_mailbox_is_flooded_by_those_who_register() {
+    let (service, visitor) = open_to_all().await;
+    let mut letters = 0;
+    for number in 0..8 {
+        let body = with(zoe(), "username", format!("member{number}"));
+        register(&visitor, &body).await.expect(StatusCode::CREATED);
+        letters += service.letters().await.len();
+    }
+    assert_eq!(letters, 5);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_lost_is_sent_again() {
+    let (service, visitor) = open_to_all().await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let first = service.mailed_token().await;
+    let call = visitor.post("/users/email/verify/resend");
+    let answer = call.json(&json!({"email": "Zoe@example.org"})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    // The same link: it is of the same registration.
+    assert_eq!(service.mailed_token().await, first);
+    verify(&visitor, &first)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    let call = visitor.post("/users/email/verify/resend");
+    let answer = call.json(&json!({"email": "zoe@example.org"})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    assert!(service.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn of_many_who_register_a_name_at_once_one_has_it() {
+    let (service, visitor) = start(Setup::development().with_registration().unthrottled()).await;
+    let mut attempts = JoinSet::new();
+    for number in 0..20 {
+        let visitor = visitor.clone();
+        let body = with(zoe(), "email", format!("zoe{number}@example.org"));
+        attempts.spawn(async move { register(&visitor, &body).await.status });
+    }
+    let made = attempts.join_all().await;
+    let made = made.into_iter().filter(|it| *it == StatusCode::CREATED);
+    assert_eq!(made.count(), 1);
+    assert_eq!(service.letters().await.len(), 1);
+}
+
+#[tokio::test]
+async fn only_our_own_pages_and_listed_ones_register_people() {
+    let (_service, visitor) = open_to_all().await;
+    for path in [
+        "/users/register",
+        "/users/email/verify",
+        "/users/email/verify/resend",
+    ] {
+        let call = visitor.post(path).on_page(FOREIGN).json(&zoe());
+        call.send().await.refused(403, "origin_denied");
+        let call = visitor.post(path).on_page(LISTED).json(&json!({}));
+        call.send().await.refused(400, "validation_failed");
+    }
+}
+
+#[tokio::test]
+async fn while_the_storage_is_away_nobody_is_registered() {
+    let store = Arc::new(TroubledStore::default());
+    let setup = Setup::development().with_registration();
+    let (service, visitor) = start(setup.over(Arc::clone(&store) as _)).await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let token = service.mailed_token().await;
+    for trouble in [Trouble::Unavailable, Trouble::ReadOnly] {
+        store.have(trouble);
+        let body = with(zoe(), "username", "eva");
+        register(&visitor, &body)
+            .await
+            .refused(503, "storage_unavailable");
+        verify(&visitor, &token)
+            .await
+            .refused(503, "storage_unavailable");
+        store.recover();
+    }
+    verify(&visitor, &token)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    let zoe = service.auth.find_user("zoe").await.unwrap();
+    service
+        .auth
+        .delete_user(zoe.id, EndedBy::CommandLine)
+        .await
+        .unwrap();
+}
