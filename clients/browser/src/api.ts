@@ -4,6 +4,8 @@
 export type ErrorCode =
   | "malformed_request"
   | "validation_failed"
+  | "mailed_token_invalid"
+  | "mailed_token_expired"
   | "credentials_missing"
   | "invalid_credentials"
   | "token_malformed"
@@ -19,10 +21,12 @@ export type ErrorCode =
   | "origin_denied"
   | "https_required"
   | "user_inactive"
+  | "registration_closed"
   | "not_found"
   | "method_not_allowed"
   | "request_timeout"
   | "username_taken"
+  | "email_taken"
   | "payload_too_large"
   | "unsupported_media_type"
   | "misdirected_request"
@@ -34,10 +38,24 @@ export type ErrorCode =
 /** Which sessions to end. */
 export type LogoutScope = NonNullable<LogoutBody["scope"]>;
 
+/** An address that a letter is to be sent to. */
+export type AddressBody = {
+  /** The e-mail address. */
+  email: string;
+};
+
 /** The CSRF token. */
 export type CsrfAnswer = {
   /** For `X-CSRFToken` on every unsafe request. */
   csrf_token: string;
+};
+
+/** The address that the user wants, and the password in force. */
+export type EmailBody = {
+  /** The password in force. */
+  current_password: string;
+  /** The address. */
+  email: string;
 };
 
 /** One field and what is wrong with it. */
@@ -62,7 +80,7 @@ export type LoginBody = {
   password: string;
   /** Whether the cookies outlive the browser. Left out: they do. */
   remember?: boolean | null;
-  /** The username. */
+  /** The username, or an e-mail address that the user has proven. */
   username: string;
 };
 
@@ -101,6 +119,16 @@ export type PasswordBody = {
   new_password: string;
 };
 
+/** What is answered when the address must be proven first; the same, whoever has the address already. */
+export type PendingAnswer = {
+  /** Where the letter goes. */
+  email: string;
+  /** The name that is reserved meanwhile. */
+  username: string;
+  /** `mailed`: a letter is on its way, and the account is made when its link is followed. */
+  verification: string;
+};
+
 /** The body of every refusal and failure, `application/problem+json` (RFC 9457). */
 export type Problem = {
   /** A stable word for programs. */
@@ -117,6 +145,31 @@ export type Problem = {
   title: string;
   /** Where the code is explained. */
   type: string;
+};
+
+/** What a registration answers. */
+export type RegisterAnswer = PendingAnswer | UserAnswer;
+
+/** What somebody gives who makes an account. Whatever else is sent is ignored. */
+export type RegisterBody = {
+  /** The e-mail address. */
+  email: string;
+  /** The given name; at most 150 characters. */
+  first_name?: string | null;
+  /** The family name; at most 150 characters. */
+  last_name?: string | null;
+  /** The password: at least 8 characters, at most 4,096 bytes. */
+  password: string;
+  /** The name to sign in with: at most 150 letters, digits and `@ . + - _`. Left out: the address. */
+  username?: string | null;
+};
+
+/** A mailed token, and the password that takes the place of the one in force. */
+export type ResetBody = {
+  /** The new password: at least 8 characters, 15 for staff; at most 4,096 bytes. */
+  new_password: string;
+  /** The token from the link, behind `#token=`. */
+  token: string;
 };
 
 /** One login on one device, as its user sees it. */
@@ -139,6 +192,12 @@ export type SessionBody = {
 export type SessionsAnswer = {
   /** The sessions, the one used last first. */
   sessions: Array<SessionBody>;
+};
+
+/** A mailed token. */
+export type TokenBody = {
+  /** The token from the link, behind `#token=`. */
+  token: string;
 };
 
 /** An access token and what goes with it. */
@@ -165,6 +224,8 @@ export type UserBody = {
   date_joined: string;
   /** The e-mail address; may be empty. */
   email: string;
+  /** Whether the user has proven to read what is mailed there. */
+  email_verified: boolean;
   /** The given name; may be empty. */
   first_name: string;
   /** The number; never given to a second user. */

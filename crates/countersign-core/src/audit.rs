@@ -404,7 +404,9 @@ impl Event<'_> {
         match *self {
             Self::LoginRefused { reason, .. } => reason.code(),
             Self::SessionEnded { reason, .. } => reason.code(),
-            Self::RefreshRefused { reason, .. } | Self::AccessTokenRefused { reason } => reason,
+            Self::RefreshRefused { reason, .. }
+            | Self::AccessTokenRefused { reason }
+            | Self::MailedTokenRefused { reason } => reason,
             Self::Throttled { limit, .. } => limit,
             Self::SigningKeyMoved { state, .. } => state,
             Self::PowersLeftOut { claim, .. } => claim,

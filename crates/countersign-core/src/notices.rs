@@ -33,13 +33,12 @@ impl Default for NoticeSettings {
 
 impl NoticeSettings {
     /// Whether users are told this.
-    pub(crate) fn want(&self, message: &Message) -> bool {
+    pub(crate) const fn want(self, message: &Message) -> bool {
         match message {
-            Message::PasswordChanged { .. } => self.password_changed,
+            Message::PasswordChanged { .. } | Message::PasswordReset => self.password_changed,
             Message::NewDevice { .. } => self.new_device,
             Message::LoginAfterFailures { .. } => self.failures_before_success > 0,
             Message::EmailChanged { .. } => self.email_changed,
-            Message::PasswordReset => self.password_changed,
             // These answer somebody who waits for them, or are no letters.
             Message::ResetPassword { .. }
             | Message::VerifyEmail { .. }
@@ -76,7 +75,7 @@ pub(crate) struct Noteworthy {
 
 impl SignIn<'_> {
     /// Decides what to say of it. One mail at most: that of the failures says where from as well.
-    pub(crate) fn noteworthy(&self, settings: &NoticeSettings) -> Noteworthy {
+    pub(crate) fn noteworthy(&self, settings: NoticeSettings) -> Noteworthy {
         let failures = self.failures();
         let least = settings.failures_before_success;
         let address = self.caller.address;
@@ -178,7 +177,7 @@ mod tests {
             device_is_known,
             latest,
         };
-        sign_in.noteworthy(&NoticeSettings::default())
+        sign_in.noteworthy(NoticeSettings::default())
     }
 
     fn tells_of_a_new_device(latest: &[AuditEntry], caller: &Caller) -> bool {
@@ -255,6 +254,6 @@ mod tests {
             device_is_known,
             latest: &past,
         };
-        assert_eq!(sign_in.noteworthy(&settings), Noteworthy::default());
+        assert_eq!(sign_in.noteworthy(settings), Noteworthy::default());
     }
 }

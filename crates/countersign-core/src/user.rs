@@ -29,6 +29,10 @@ impl fmt::Display for UserId {
 }
 
 /// Who someone is, without the password.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a column of Django's, or says whether there is a row of ours"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The number.

@@ -3,10 +3,11 @@
 mod support;
 
 use countersign_core::audit::Trail;
-use countersign_core::store::{CreateUserError, NotedNames, Store as _};
+use countersign_core::session::EndedBy;
+use countersign_core::store::{CreateUserError, EndedAt, NotedNames, Store as _};
 use countersign_core::user::{NewUser, UserId, Username};
 use countersign_sql::SqliteStore;
-use support::{Place, ana};
+use support::{Place, ana, start};
 
 fn called(name: &str) -> NewUser {
     NewUser {
@@ -115,7 +116,8 @@ async fn no_user_is_made_while_there_are_too_many_whose_names_are_not_known() {
 async fn a_name_that_django_gives_up_is_free() {
     let place = Place::new();
     let store = place.open();
-    django_makes(&place, 3);
+    // The oldest are not among those that are looked at whenever a user is made.
+    django_makes(&place, 700);
     note_all(&store, None).await;
     django_says(
         &place,
@@ -150,6 +152,28 @@ async fn who_is_renamed_or_deleted_is_noticed_by_and_by() {
         })
         .unwrap();
     assert_eq!(known, 248, "of who is no more nothing is kept");
+}
+
+#[tokio::test]
+async fn of_a_deleted_user_no_name_is_kept() {
+    let place = Place::new();
+    let store = place.open();
+    let ana = store.create_user(&ana(), &Trail::default()).await.unwrap();
+    let ending = EndedAt {
+        at: start(),
+        by: EndedBy::CommandLine,
+    };
+    store
+        .delete_user(ana.id, ending, &Trail::default())
+        .await
+        .unwrap();
+    let kept: u32 = place
+        .stranger()
+        .query_row("SELECT count(*) FROM countersign_name", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(kept, 0);
 }
 
 #[tokio::test]

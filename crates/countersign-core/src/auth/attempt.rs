@@ -197,6 +197,7 @@ impl Auth {
         &self,
         email: &Email,
         mail: Option<Mail>,
+        address: Option<IpAddr>,
     ) -> Result<Option<Mail>, AuthError> {
         let settings = &self.settings.throttle;
         if settings.insecure_off {
@@ -212,7 +213,7 @@ impl Auth {
             AttemptOutcome::Reserved(_) => Ok(mail),
             AttemptOutcome::Wait(_) => {
                 let (limit, user) = ("mail_recipient", None);
-                Event::Throttled { limit, user }.tell();
+                self.gather(&Event::Throttled { limit, user }, address);
                 Ok(None)
             }
         }

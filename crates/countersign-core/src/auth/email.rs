@@ -77,7 +77,7 @@ impl Auth {
         let issue = IssueToken {
             token,
             session: current.session(),
-            mail: self.unless_flooded(email, mail).await?,
+            mail: self.unless_flooded(email, mail, caller.address).await?,
             trail: Trail::of(caller).with(&event, self.clock.now(), by),
         };
         if !self.store.issue_token(&issue).await? {
@@ -96,7 +96,7 @@ impl Auth {
     pub async fn verify_email(&self, token: &str, caller: &Caller) -> Result<(), AuthError> {
         self.admit(LocalAction::MailedToken, caller.address)?;
         for _ in 0..ATTEMPTS {
-            let (token, account) = match self.shown_token(token).await? {
+            let (token, account) = match self.shown_token(token, caller.address).await? {
                 StoredToken::OfRegistration(registration) => {
                     return self.complete_registration(&registration, caller).await;
                 }

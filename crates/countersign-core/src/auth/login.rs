@@ -287,7 +287,7 @@ impl Auth {
             device_is_known: device.is_some(),
             latest: &latest,
         };
-        let Noteworthy { failures, message } = sign_in.noteworthy(&self.settings.notices);
+        let Noteworthy { failures, message } = sign_in.noteworthy(self.settings.notices);
         Ok(News {
             failures,
             mail: message.and_then(|message| self.mail_to(user, message)),

@@ -1,5 +1,7 @@
 //! What letters with links have in common: how they are asked for, written, and shown again.
 
+use std::net::IpAddr;
+
 use super::Auth;
 use super::attempt::Attempt;
 use crate::audit::{Event, Trail};
@@ -43,7 +45,10 @@ impl Auth {
         self.count(Attempt::AskForLetters(trail.caller.address))
             .await?;
         let mail = self.mail_to_address(email, "", message);
-        match self.unless_flooded(email, mail).await? {
+        match self
+            .unless_flooded(email, mail, trail.caller.address)
+            .await?
+        {
             Some(mail) => self.store.queue_mail(&mail, trail).await?,
             None => self.store.record_audit(&trail.entries).await?,
         }
@@ -258,7 +263,11 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::MailedTokenInvalid`], [`AuthError::MailedTokenExpired`], or the store's.
-    pub(super) async fn shown_token(&self, text: &str) -> Result<StoredToken, AuthError> {
+    pub(super) async fn shown_token(
+        &self,
+        text: &str,
+        address: Option<IpAddr>,
+    ) -> Result<StoredToken, AuthError> {
         let stored = self.genuine_token(text).await;
         if let Err(refusal) = &stored {
             let reason = match refusal {
@@ -266,7 +275,7 @@ impl Auth {
                 AuthError::MailedTokenInvalid => "invalid",
                 _ => return stored,
             };
-            Event::MailedTokenRefused { reason }.tell();
+            self.gather(&Event::MailedTokenRefused { reason }, address);
         }
         stored
     }

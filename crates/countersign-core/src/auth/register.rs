@@ -106,7 +106,9 @@ impl Auth {
         };
         let message = Message::Register { registration: id };
         let mail = self.mail_to_address(&new.email, username.as_str(), message);
-        let mail = self.unless_flooded(&new.email, mail).await?;
+        let mail = self
+            .unless_flooded(&new.email, mail, caller.address)
+            .await?;
         let event = Event::RegistrationAsked;
         let register = Register {
             registration,

@@ -1,5 +1,7 @@
 //! A new password for somebody who has lost the old one, by a letter to the address of the account.
 
+use std::net::IpAddr;
+
 use super::mailed_tokens::ATTEMPTS;
 use super::{Auth, tell_ended};
 use crate::audit::{Caller, Event, Trail};
@@ -47,18 +49,17 @@ impl Auth {
         self.admit(LocalAction::MailedToken, caller.address)?;
         let mut hashed = None;
         for _ in 0..ATTEMPTS {
-            let (stored, account) = self.shown_reset_token(token).await?;
-            let encoded = match hashed.take() {
-                Some(encoded) => encoded,
-                None => {
-                    let owner = PasswordOwner::of(&account.user);
-                    self.new_password(new.clone(), owner)
-                        .await
-                        .map_err(|error| match error {
-                            AuthError::Validation(refusal) => refusal.about("new_password").into(),
-                            other => other,
-                        })?
-                }
+            let (stored, account) = self.shown_reset_token(token, caller.address).await?;
+            let encoded = if let Some(encoded) = hashed.take() {
+                encoded
+            } else {
+                let owner = PasswordOwner::of(&account.user);
+                self.new_password(new.clone(), owner)
+                    .await
+                    .map_err(|error| match error {
+                        AuthError::Validation(refusal) => refusal.about("new_password").into(),
+                        other => other,
+                    })?
             };
             let user = &account.user;
             let (now, by) = (self.clock.now(), EndedBy::User(user.id));
@@ -89,8 +90,9 @@ impl Auth {
     async fn shown_reset_token(
         &self,
         token: &str,
+        address: Option<IpAddr>,
     ) -> Result<(MailedToken, Credentials), AuthError> {
-        match self.shown_token(token).await? {
+        match self.shown_token(token, address).await? {
             StoredToken::OfUser(token, user) if token.purpose == MailedPurpose::ResetPassword => {
                 Ok((token, user))
             }

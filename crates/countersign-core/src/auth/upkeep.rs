@@ -29,8 +29,9 @@ const BATCHES: u32 = 100;
 
 /// How long it is known that a mailed token has expired, so that whoever follows its link is told.
 const EXPIRED_TOKENS_KEPT: Duration = Duration::from_hours(7 * 24);
+
 /// Batches of users' names in one round: a million users are looked through in three hours.
-const NAME_BATCHES: u32 = 5;
+const NAME_BATCHES: u32 = 20;
 
 /// The number that no user has a lower one than.
 const BEFORE_ALL: UserId = UserId(i64::MIN);

@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 3;
 
 /// How many users one transaction looks at for their names: some ten milliseconds, after which others have
 /// their turn.
-pub(super) const NAMES_AT_ONCE: u32 = 1_000;
+pub(super) const NAMES_AT_ONCE: u32 = 250;
 
 /// An account to make.
 #[derive(Debug)]

@@ -125,6 +125,13 @@ mod tests {
     }
 
     #[test]
+    fn few_different_signs_are_taken_for_letters() {
+        assert_eq!(with_few_signs("p@$$w0rd+@!<("), "p@$$w0rd+@~~~");
+        assert_eq!(with_few_signs("4@8({[<36"), "4@8({~~36");
+        assert_eq!(with_few_signs("no signs, 12345"), "no signs, 12345");
+    }
+
+    #[test]
     fn the_estimate_is_bounded_whatever_is_written() {
         let signs = "4@8({[<3691!|0$5+7%2";
         for text in [

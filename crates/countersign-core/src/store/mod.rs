@@ -347,12 +347,12 @@ pub struct NotedNames {
     pub noted: u32,
 }
 
-/// How many users that others have made the making of one looks at.
-pub const MOST_UNKNOWN_NAMES: u32 = 500;
-
 /// So many numbers below the highest that is known are looked at once more for users who appeared since: of
 /// two that are made at once, the one with the higher number may be there first.
 pub const NAMES_OVERLAP: i64 = 256;
+
+/// Where there are as many users above that, more have come from elsewhere than the making of one looks at.
+pub const MOST_NEW_NAMES: u32 = 750;
 
 /// When something ended, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

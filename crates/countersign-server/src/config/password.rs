@@ -53,7 +53,7 @@ pub(crate) struct PasswordSection {
     /// behind `#token=` and shows it to `POST /users/password/reset/confirm`. Default:
     /// `/account/reset-password` of this service.
     reset_page: Option<String>,
-    /// How long such a link works, from `15m` to `24h`. Default: `1h`.
+    /// How long a link works that sets a new password, from `15m` to `24h`. Default: `1h`.
     reset_lifetime: String,
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct RegistrationSection {
     /// behind `#token=` and shows it to `POST /users/email/verify`. Default: `/account/verify-email` of this
     /// service.
     verify_page: Option<String>,
-    /// How long such a link works, and how long a registration reserves its name; from `15m` to `7d`.
-    /// Default: `24h`.
+    /// How long a link works that proves an address, and how long a registration reserves its name; from
+    /// `15m` to `7d`. Default: `1d`.
     verify_lifetime: String,
 }
 

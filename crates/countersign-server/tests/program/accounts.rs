@@ -180,11 +180,8 @@ fn an_address_that_is_set_is_told_to_the_old_one_and_is_not_proven() {
     place.add_user("ana");
     let set = |address| {
         let said = place.run(&["user", "set-email", "ana", address]);
-        assert_eq!(
-            (said.status, said.stderr.as_str()),
-            (Some(0), ""),
-            "{said:?}"
-        );
+        assert_eq!(said.status, Some(0), "{said:?}");
+        assert!(!said.stderr.contains("example"), "{said:?}");
     };
     set("ana@example.org");
     let _service = place.serve();

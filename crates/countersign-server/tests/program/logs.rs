@@ -22,6 +22,16 @@ fn secrets_of(reply: &Reply) -> Vec<String> {
     ]
 }
 
+/// Every byte of the database's files.
+fn database(place: &Place) -> String {
+    let files = ["countersign.db", "countersign.db-wal"].map(|name| place.path(name));
+    let bytes = files
+        .map(|file| std::fs::read(file).unwrap_or_default())
+        .concat();
+    assert!(bytes.len() > 4_096);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[test]
 fn no_secret_is_logged_at_any_level() {
     let place = Place::new();
@@ -70,6 +80,7 @@ fn no_secret_is_logged_at_any_level() {
         );
         secrets.push(refreshed.cookie("refreshtoken").unwrap());
 
+        let metrics = try_get(place.operations_port, "/metrics").unwrap().body;
         let (_, log) = service.stop();
         assert!(
             log.contains("login_succeeded") && log.contains("session_refreshed"),
@@ -83,6 +94,15 @@ fn no_secret_is_logged_at_any_level() {
                 !log.contains(signature),
                 "{format}: {signature} is in {log}"
             );
+            for (what, text) in [
+                ("metrics", &metrics),
+                ("audit log", &place.done(&["audit", "list", "--json"])),
+                ("database", &database(&place)),
+            ] {
+                for part in [secret, signature] {
+                    assert!(!text.contains(part), "{format}: {part} is in the {what}");
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod accounts;
+mod audit;
 mod chance;
 mod connections;
 mod crash;

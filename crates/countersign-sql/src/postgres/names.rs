@@ -4,7 +4,7 @@
 //! those of users who came from elsewhere, and corrects what it finds to be outdated. All of it happens
 //! behind one lock: between the question and the answer's being used nobody makes another user.
 
-use countersign_core::store::{MOST_UNKNOWN_NAMES, NotedNames};
+use countersign_core::store::{MOST_NEW_NAMES, NAMES_OVERLAP, NotedNames};
 use countersign_core::user::{Likeness, UserId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -34,14 +34,12 @@ pub(super) async fn standing(
     sql: &Statements,
     likeness: &Likeness,
 ) -> Result<Standing, Failure> {
-    let most = i64::from(MOST_UNKNOWN_NAMES) + 1;
-    let unknown = link
-        .query(&sql.unknown_names, &[(&most, Type::INT8)])
-        .await?;
-    if unknown.len() > MOST_UNKNOWN_NAMES as usize {
+    let after = noted_to(link).await?.saturating_sub(NAMES_OVERLAP);
+    let newest = names(link, sql, after, MOST_NEW_NAMES).await?;
+    if newest.len() >= MOST_NEW_NAMES as usize {
         return Ok(Standing::Unknown);
     }
-    keep(link, &all_named(&unknown)?).await?;
+    keep_unknown(link, newest).await?;
     let looks = [
         (&likeness.small.as_slice() as _, Type::BYTEA),
         (&likeness.capital.as_slice() as _, Type::BYTEA),
@@ -50,7 +48,7 @@ pub(super) async fn standing(
     let renamed = link.query(&sql.forget_outdated_names, &looks).await?;
     keep(link, &all_named(&renamed)?).await?;
     let alike = "SELECT 1 FROM countersign_name
-         WHERE small IN ($1, $2) OR capital IN ($1, $2) LIMIT 1";
+         WHERE small IN ($1, $2) OR capital IN ($1, $2)";
     if link.query(alike, &looks).await?.is_empty() {
         Ok(Standing::Free)
     } else {
@@ -72,31 +70,12 @@ pub(super) async fn note(
     limit: u32,
 ) -> Result<Done<NotedNames>, Failure> {
     link.begin_with(LOCK, &[]).await?;
-    let noted_to = link
-        .query("SELECT names_noted_to FROM countersign_meta", &[])
-        .await?;
-    let noted_to: i64 = match noted_to.first() {
-        Some(row) => row.try_get(0)?,
-        None => return Err(Failure::corrupt("countersign_meta is empty".to_owned())),
-    };
+    let noted_to = noted_to(link).await?;
     let after = after.map_or(noted_to, |after| after.0);
-    let found = link
-        .query(
-            &sql.names,
-            &[(&after, Type::INT8), (&i64::from(limit), Type::INT8)],
-        )
-        .await?;
-    let mut unknown = Vec::new();
-    let mut last = None;
-    for row in &found {
-        let (user, username) = named(row)?;
-        last = Some(user);
-        if !row.try_get::<_, bool>(2)? {
-            unknown.push((user, username));
-        }
-    }
-    keep(link, &unknown).await?;
+    let found = names(link, sql, after, limit).await?;
+    let last = found.last().map(|found| found.user);
     let next = last.filter(|_| found.len() >= limit as usize);
+    let noted = keep_unknown(link, found).await?;
     let last_looked_at = next.map(|next| next.0);
     link.query(
         &sql.forget_names,
@@ -107,10 +86,7 @@ pub(super) async fn note(
         pass(link, last).await?;
     }
     link.commit().await?;
-    Ok(Done::quietly(NotedNames {
-        next,
-        noted: u32::try_from(unknown.len()).unwrap_or(u32::MAX),
-    }))
+    Ok(Done::quietly(NotedNames { next, noted }))
 }
 
 /// Forgets the name of a user who is no more.
@@ -118,6 +94,59 @@ pub(super) async fn forget(link: &Link, user: UserId) -> Result<(), Failure> {
     let sql = "DELETE FROM countersign_name WHERE user_id = $1";
     link.query(sql, &[(&user.0, Type::INT8)]).await?;
     Ok(())
+}
+
+async fn noted_to(link: &Link) -> Result<i64, Failure> {
+    let noted_to = link
+        .query("SELECT names_noted_to FROM countersign_meta", &[])
+        .await?;
+    match noted_to.first() {
+        Some(row) => Ok(row.try_get(0)?),
+        None => Err(Failure::corrupt("countersign_meta is empty".to_owned())),
+    }
+}
+
+/// A user's name as it is.
+struct Found {
+    user: UserId,
+    username: String,
+    /// Whether it has been noted so.
+    is_known: bool,
+}
+
+/// The names of so many users with higher numbers than this, in the order of the numbers.
+async fn names(
+    link: &Link,
+    sql: &Statements,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Found>, Failure> {
+    let rows = link
+        .query(
+            &sql.names,
+            &[(&after, Type::INT8), (&i64::from(limit), Type::INT8)],
+        )
+        .await?;
+    let found = rows.iter().map(|row| {
+        let (user, username) = named(row)?;
+        Ok(Found {
+            user,
+            username,
+            is_known: row.try_get(2)?,
+        })
+    });
+    found.collect()
+}
+
+/// Notes those that are not known. Gives how many.
+async fn keep_unknown(link: &Link, found: Vec<Found>) -> Result<u32, Failure> {
+    let unknown: Vec<_> = found
+        .into_iter()
+        .filter(|found| !found.is_known)
+        .map(|found| (found.user, found.username))
+        .collect();
+    keep(link, &unknown).await?;
+    Ok(u32::try_from(unknown.len()).unwrap_or(u32::MAX))
 }
 
 async fn keep(link: &Link, names: &[(UserId, String)]) -> Result<(), Failure> {

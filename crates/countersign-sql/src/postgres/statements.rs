@@ -1,6 +1,5 @@
 //! The statements that reach into the users table, for the table as it is.
 
-use countersign_core::store::NAMES_OVERLAP;
 use tokio_postgres::types::Type;
 
 use super::audit::{left, left_of_ends};
@@ -26,7 +25,6 @@ pub(super) struct Statements {
     pub(super) sample_passwords: String,
     pub(super) any: String,
     pub(super) create: String,
-    pub(super) unknown_names: String,
     pub(super) names: String,
     pub(super) forget_outdated_names: String,
     pub(super) forget_names: String,
@@ -59,11 +57,6 @@ impl Statements {
         let is_active = users.needed(UserColumn::IsActive);
         let email = users.column(UserColumn::Email).unwrap_or(username);
         let user = user_columns(&users);
-        let [first_name, last_name] =
-            [UserColumn::FirstName, UserColumn::LastName].map(|column| users.column(column));
-        let changed_first = format!("coalesce($3, {})", first_name.unwrap_or_default());
-        let changed_last = format!("coalesce($4, {})", last_name.unwrap_or_default());
-        let names = users.assign(&[(first_name, &changed_first), (last_name, &changed_last)]);
         Self {
             powers: powers_sql(&users, "$1", "$2"),
             find: format!("SELECT {user} FROM {table} AS auth_user WHERE {id} = $1"),
@@ -103,15 +96,6 @@ impl Statements {
                 &create(&users),
                 left!("$10", "SELECT changed.id FROM changed"),
             ),
-            unknown_names: format!(
-                "SELECT auth_user.{id}::bigint, auth_user.{username}::text
-                 FROM {table} AS auth_user
-                 WHERE auth_user.{id} >
-                         (SELECT names_noted_to FROM countersign_meta) - {NAMES_OVERLAP}
-                     AND NOT EXISTS (
-                         SELECT 1 FROM countersign_name WHERE user_id = auth_user.{id})
-                 ORDER BY auth_user.{id} LIMIT $1"
-            ),
             names: format!(
                 "SELECT auth_user.{id}::bigint, auth_user.{username}::text,
                      known.username IS NOT DISTINCT FROM auth_user.{username}::text
@@ -119,28 +103,28 @@ impl Statements {
                  LEFT JOIN countersign_name AS known ON known.user_id = auth_user.{id}
                  WHERE auth_user.{id} > $1 ORDER BY auth_user.{id} LIMIT $2"
             ),
+            // Written so that each row is looked up by its key, also where the planner knows nothing of
+            // the table yet and would rather read all of it.
             forget_outdated_names: format!(
                 "WITH outdated AS (
                      DELETE FROM countersign_name
-                     WHERE (small IN ($1, $2) OR capital IN ($1, $2)) AND NOT EXISTS (
-                         SELECT 1 FROM {table} AS auth_user
-                         WHERE auth_user.{id} = user_id
-                             AND auth_user.{username}::text = countersign_name.username)
+                     WHERE (small IN ($1, $2) OR capital IN ($1, $2)) AND username
+                         IS DISTINCT FROM (
+                             SELECT auth_user.{username}::text FROM {table} AS auth_user
+                             WHERE auth_user.{id} = user_id)
                      RETURNING user_id)
-                 SELECT auth_user.{id}::bigint, auth_user.{username}::text
-                 FROM {table} AS auth_user JOIN outdated ON auth_user.{id} = outdated.user_id"
+                 SELECT renamed.* FROM outdated CROSS JOIN LATERAL (
+                     SELECT auth_user.{id}::bigint, auth_user.{username}::text
+                     FROM {table} AS auth_user WHERE auth_user.{id} = outdated.user_id
+                     OFFSET 0) AS renamed"
             ),
             forget_names: format!(
                 "DELETE FROM countersign_name
                  WHERE user_id > $1 AND user_id <= coalesce($2, 9223372036854775807)
-                     AND NOT EXISTS (
-                         SELECT 1 FROM {table} AS auth_user WHERE auth_user.{id} = user_id)"
+                     AND (SELECT true FROM {table} AS auth_user WHERE auth_user.{id} = user_id)
+                         IS NULL"
             ),
-            update_profile: changing_user(
-                &users,
-                &format!("UPDATE {table} SET {names} WHERE {id} = $2"),
-                left!("$5", "SELECT NULL::bigint FROM changed"),
-            ),
+            update_profile: update_profile(&users),
             lock: format!(
                 "SELECT {user}, {password} FROM {table} AS auth_user WHERE {id} = $1
                  FOR NO KEY UPDATE"
@@ -246,6 +230,21 @@ fn changing_user(users: &Users, change: &str, left: &str) -> String {
         id = users.needed(UserColumn::Id),
         told = told!(said_user_changed!("changed")),
         user = user_columns(users),
+    )
+}
+
+/// Changes a user's names, in the columns that there are.
+fn update_profile(users: &Users) -> String {
+    let [first_name, last_name] =
+        [UserColumn::FirstName, UserColumn::LastName].map(|column| users.column(column));
+    let changed_first = format!("coalesce($3, {})", first_name.unwrap_or_default());
+    let changed_last = format!("coalesce($4, {})", last_name.unwrap_or_default());
+    let names = users.assign(&[(first_name, &changed_first), (last_name, &changed_last)]);
+    let (table, id) = (&users.table, users.needed(UserColumn::Id));
+    changing_user(
+        users,
+        &format!("UPDATE {table} SET {names} WHERE {id} = $2"),
+        left!("$5", "SELECT NULL::bigint FROM changed"),
     )
 }
 

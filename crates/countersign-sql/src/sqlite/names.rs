@@ -3,7 +3,7 @@
 //! The users table is right; `countersign_name` follows it. Whoever asks whether a name is free first notes
 //! those of users who came from elsewhere, and corrects what it finds to be outdated.
 
-use countersign_core::store::{MOST_UNKNOWN_NAMES, NotedNames};
+use countersign_core::store::{MOST_NEW_NAMES, NAMES_OVERLAP, NotedNames};
 use countersign_core::user::{Likeness, UserId};
 use rusqlite::{Connection, Row, params};
 
@@ -28,14 +28,16 @@ pub(super) fn standing(
     sql: &Statements,
     likeness: &Likeness,
 ) -> Result<Standing, Failure> {
-    let mut unknown = connection.prepare_cached(&sql.unknown_names)?;
-    let unknown = rows::all(unknown.query([MOST_UNKNOWN_NAMES + 1])?, named)?;
-    if unknown.len() > MOST_UNKNOWN_NAMES as usize {
+    let newest = names(
+        connection,
+        sql,
+        noted_to(connection)?.saturating_sub(NAMES_OVERLAP),
+        MOST_NEW_NAMES,
+    )?;
+    if newest.len() >= MOST_NEW_NAMES as usize {
         return Ok(Standing::Unknown);
     }
-    for (user, username) in &unknown {
-        keep(connection, *user, username)?;
-    }
+    keep_unknown(connection, &newest)?;
     let Likeness { small, capital } = likeness;
     let mut outdated = connection.prepare_cached(&sql.forget_outdated_names)?;
     let outdated = rows::all(outdated.query(params![small, capital])?, |row| {
@@ -73,22 +75,11 @@ pub(super) fn note(
     after: Option<UserId>,
     limit: u32,
 ) -> Result<NotedNames, Failure> {
-    let noted_to = connection
-        .prepare_cached("SELECT names_noted_to FROM countersign_meta")?
-        .query_row([], |row| row.get::<_, i64>(0))?;
+    let noted_to = noted_to(connection)?;
     let after = after.map_or(noted_to, |after| after.0);
-    let mut statement = connection.prepare_cached(&sql.names)?;
-    let found = rows::all(statement.query(params![after, limit])?, |row| {
-        Ok((named(row)?, row.get::<_, bool>(2)?))
-    })?;
-    let mut noted = 0;
-    for ((user, username), is_known) in &found {
-        if !is_known {
-            keep(connection, *user, username)?;
-            noted += 1;
-        }
-    }
-    let last = found.last().map(|((user, _), _)| *user);
+    let found = names(connection, sql, after, limit)?;
+    let noted = keep_unknown(connection, &found)?;
+    let last = found.last().map(|found| found.user);
     let next = last.filter(|_| found.len() >= limit as usize);
     connection
         .prepare_cached(&sql.forget_names)?
@@ -105,6 +96,47 @@ pub(super) fn forget(connection: &Connection, user: UserId) -> Result<(), Failur
         .prepare_cached("DELETE FROM countersign_name WHERE user_id = ?1")?
         .execute([user.0])?;
     Ok(())
+}
+
+fn noted_to(connection: &Connection) -> Result<i64, Failure> {
+    let mut statement = connection.prepare_cached("SELECT names_noted_to FROM countersign_meta")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// A user's name as it is.
+struct Found {
+    user: UserId,
+    username: String,
+    /// Whether it has been noted so.
+    is_known: bool,
+}
+
+/// The names of so many users with higher numbers than this, in the order of the numbers.
+fn names(
+    connection: &Connection,
+    sql: &Statements,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Found>, Failure> {
+    let mut statement = connection.prepare_cached(&sql.names)?;
+    rows::all(statement.query(params![after, limit])?, |row| {
+        let (user, username) = named(row)?;
+        Ok(Found {
+            user,
+            username,
+            is_known: row.get(2)?,
+        })
+    })
+}
+
+/// Notes those that are not known. Gives how many.
+fn keep_unknown(connection: &Connection, found: &[Found]) -> Result<u32, Failure> {
+    let mut noted = 0;
+    for found in found.iter().filter(|found| !found.is_known) {
+        keep(connection, found.user, &found.username)?;
+        noted += 1;
+    }
+    Ok(noted)
 }
 
 fn keep(connection: &Connection, user: UserId, username: &str) -> Result<(), Failure> {

@@ -1,6 +1,5 @@
 //! The statements that reach into the users table, for the table as it is.
 
-use countersign_core::store::NAMES_OVERLAP;
 use rusqlite::Connection;
 
 use super::failure::Failure;
@@ -23,7 +22,6 @@ pub(super) struct Statements {
     pub(super) sample_passwords: String,
     pub(super) any: String,
     pub(super) create: String,
-    pub(super) unknown_names: String,
     pub(super) names: String,
     pub(super) name_of: String,
     pub(super) forget_outdated_names: String,
@@ -100,15 +98,6 @@ impl Statements {
             ),
             any: format!("SELECT EXISTS (SELECT 1 FROM {table})"),
             create: create(&users, &user),
-            unknown_names: format!(
-                "SELECT auth_user.{id}, CAST(auth_user.{username} AS TEXT)
-                 FROM {table} AS auth_user
-                 WHERE auth_user.{id} >
-                         (SELECT names_noted_to FROM countersign_meta) - {NAMES_OVERLAP}
-                     AND NOT EXISTS (
-                         SELECT 1 FROM countersign_name WHERE user_id = auth_user.{id})
-                 ORDER BY auth_user.{id} LIMIT ?1"
-            ),
             names: format!(
                 "SELECT auth_user.{id}, CAST(auth_user.{username} AS TEXT),
                      known.username IS auth_user.{username}

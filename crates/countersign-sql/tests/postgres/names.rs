@@ -93,13 +93,14 @@ async fn no_user_is_made_while_there_are_too_many_whose_names_are_not_known() {
 async fn who_is_renamed_or_deleted_is_noticed() {
     let database = Database::new().await;
     let store = database.store().await;
-    django_makes(&database, 250).await;
+    // The oldest are not among those that are looked at whenever a user is made.
+    django_makes(&database, 700).await;
     note_all(&store, None).await;
     database
         .ask(
             "UPDATE auth_user SET username = 'olga' WHERE username = 'site120';
              UPDATE auth_user SET username = 'petra' WHERE username = 'site2';
-             DELETE FROM auth_user WHERE username IN ('site7', 'site250')",
+             DELETE FROM auth_user WHERE username IN ('site7', 'site700')",
         )
         .await;
     // Whose name is asked for, at once.
@@ -110,7 +111,7 @@ async fn who_is_renamed_or_deleted_is_noticed() {
     assert_eq!(note_all(&store, BEFORE_ALL).await, 1);
     assert!(is_taken(&store, "0LGA").await);
     let known = database.ask("SELECT count(*) FROM countersign_name").await;
-    assert_eq!(known, ["250"], "of who is no more nothing is kept");
+    assert_eq!(known, ["700"], "of who is no more nothing is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
