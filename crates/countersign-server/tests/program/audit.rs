@@ -199,10 +199,10 @@ fn tail_shows_new_entries_until_a_signal_or_its_reader_goes() {
             401
         );
         thread::sleep(Duration::from_millis(1_200));
-        let followed = follower.stop(signal);
-        assert_eq!(events(&followed), ["login_succeeded", "login_refused"]);
-        assert_eq!(followed[0]["session"], ana.session.as_str());
-        assert_eq!(followed[0]["username"], "ana");
+        let shown = follower.stop(signal);
+        assert_eq!(events(&shown), ["login_succeeded", "login_refused"]);
+        assert_eq!(shown[0]["session"], ana.session.as_str());
+        assert_eq!(shown[0]["username"], "ana");
     }
     let mut follower = Follower::start(&place, &[]);
     drop(follower.0.stdout.take());
@@ -298,8 +298,8 @@ pub(crate) fn nothing_is_missed(place: &Place, variables: &[(&str, &str)], ports
         }
     });
     thread::sleep(Duration::from_secs(2));
-    let followed = follower.stop("-TERM");
-    let mut shown: Vec<_> = followed
+    let entries = follower.stop("-TERM");
+    let mut shown: Vec<_> = entries
         .iter()
         .map(|entry| entry["number"].as_i64().unwrap())
         .collect();
