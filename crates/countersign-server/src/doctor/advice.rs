@@ -446,7 +446,8 @@ mod tests {
         let plain = parties("https://app.example.net", "http://auth.example.org:8000");
         let text = lines(&plain);
         assert!(
-            text.contains("public_url = \"https://auth.example.org\"") && text.contains("# https comes first"),
+            text.contains("public_url = \"https://auth.example.org\"")
+                && text.contains("# https comes first"),
             "{text}"
         );
         let listed = settings("http://auth.example.org:8000", &["https://app.example.net"]);
