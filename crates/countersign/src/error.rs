@@ -400,7 +400,8 @@ fn auth_answer(error: &AuthError) -> Answer {
         ),
         AuthError::UsernameTaken => Answer::new(
             Code::UsernameTaken,
-            "Someone else has this username, or one that looks like it. Choose another one.",
+            "Someone else has this username, or one that looks like it, or it waits to be confirmed: choose \
+             another one, or ask for the letter again.",
         ),
         AuthError::NoSuchUser => Answer::new(Code::NotFound, "There is no such user."),
         AuthError::NoSuchSession => Answer::new(Code::NotFound, "You have no such session."),
