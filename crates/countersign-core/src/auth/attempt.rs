@@ -8,6 +8,7 @@ use super::Auth;
 use crate::audit::Event;
 use crate::error::AuthError;
 use crate::mail::Mail;
+use crate::mailed_token::MailedTokenId;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
 use crate::throttle::keys::{Subject, Whoever, account_name, network};
@@ -37,6 +38,8 @@ pub(super) enum Attempt<'a> {
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
     ChangePassword(UserId, Option<IpAddr>),
+    /// A proof of the password that was chosen at a registration, by whoever has its token.
+    CompleteRegistration(MailedTokenId, Option<IpAddr>),
     /// A registration, from wherever it comes.
     Register(Option<IpAddr>),
     /// A wish for letters, from wherever it comes.
@@ -87,7 +90,9 @@ impl Auth {
                     Attempt::Login { user, address, .. } => (user, address),
                     Attempt::ChangePassword(user, address)
                     | Attempt::ChangeEmail(user, address) => (Some(user), address),
-                    Attempt::Register(address) | Attempt::AskForLetters(address) => (None, address),
+                    Attempt::CompleteRegistration(_, address)
+                    | Attempt::Register(address)
+                    | Attempt::AskForLetters(address) => (None, address),
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
@@ -167,6 +172,10 @@ impl Auth {
             Attempt::ChangePassword(user, _) => {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
+            }
+            Attempt::CompleteRegistration(registration, _) => {
+                let limit = ("change_password", settings.change_password);
+                vec![counted(Subject::PasswordOfRegistration(registration), limit)]
             }
             Attempt::Register(address) => {
                 let limit = ("register", settings.register);

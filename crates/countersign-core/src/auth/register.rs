@@ -10,7 +10,7 @@ use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::Message;
 use crate::mailed_token::{MailedTokenId, Registration};
-use crate::password::{Password, PasswordOwner};
+use crate::password::{Password, PasswordOwner, Verdict};
 use crate::session::{EndedBy, saturating_add};
 use crate::store::{Register, RegisterOutcome, RegistrationOutcome};
 use crate::user::{Email, NewUser, PersonName, User, Username};
@@ -128,6 +128,36 @@ impl Auth {
             }
         }
         Err(names_unknown())
+    }
+
+    /// Makes sure that whoever shows the token of a registration has its password, too. Guesses are counted
+    /// before anything is hashed, and use no token up.
+    pub(super) async fn prove_registrant(
+        &self,
+        registration: &Registration,
+        password: Option<&Password>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
+        let Some(password) = password else {
+            let detail = "Enter the password that you chose when you registered.";
+            return Err(invalid("password", "required", detail));
+        };
+        let attempt = Attempt::CompleteRegistration(registration.id, caller.address);
+        let reserved = self.attempt(attempt).await?;
+        let stored = Some(registration.password.clone());
+        let verdict = self.passwords.verify(password.clone(), stored).await;
+        // A guess that was not looked at is none.
+        if !matches!(verdict, Ok(Verdict::Wrong)) {
+            self.give_back(reserved).await;
+        }
+        match verdict? {
+            Verdict::Right | Verdict::RightAndUpgraded(_) => Ok(()),
+            Verdict::Wrong => {
+                let reason = "wrong_password";
+                self.gather(&Event::MailedTokenRefused { reason }, caller.address);
+                Err(AuthError::WrongRegistrationPassword)
+            }
+        }
     }
 
     /// Makes the user of a registration whose token was shown.

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use aws_lc_rs::hmac;
 use uuid::Uuid;
 
+use crate::mailed_token::MailedTokenId;
 use crate::secrets::{Purpose, RootSecret};
 use crate::user::{MAX_USERNAME_CHARACTERS, UserId, Username};
 
@@ -41,6 +42,8 @@ pub(crate) enum Subject<'a> {
     DevicesOf(UserId),
     /// A user who is signed in and shows the password in force.
     PasswordOf(UserId),
+    /// Whoever has the token of a registration and shows its password.
+    PasswordOfRegistration(MailedTokenId),
     /// Everybody at an address who registers.
     RegistrationsFrom(Option<IpAddr>),
     /// Everybody at an address who wants letters sent.
@@ -106,6 +109,10 @@ impl ThrottleKeys {
             Subject::PasswordOf(user) => {
                 context.update(b"password of:");
                 context.update(&user.0.to_be_bytes());
+            }
+            Subject::PasswordOfRegistration(registration) => {
+                context.update(b"password of registration:");
+                context.update(registration.0.as_bytes());
             }
             Subject::RegistrationsFrom(address) => {
                 context.update(b"registrations from:");
@@ -214,6 +221,7 @@ mod tests {
             Subject::DevicesOf(UserId(2)),
             Subject::PasswordOf(UserId(1)),
             Subject::PasswordOf(UserId(2)),
+            Subject::PasswordOfRegistration(MailedTokenId(device)),
             Subject::RegistrationsFrom(Some(ip("1.2.3.4"))),
             Subject::RegistrationsFrom(None),
             Subject::LettersFrom(Some(ip("1.2.3.4"))),

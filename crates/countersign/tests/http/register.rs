@@ -46,8 +46,21 @@ async fn register(client: &Client, body: &Value) -> Answer {
 }
 
 async fn verify(client: &Client, token: &str) -> Answer {
-    let call = client.post("/users/email/verify");
-    call.json(&json!({"token": token})).send().await
+    verify_with(client, &json!({"token": token, "password": PASSWORD})).await
+}
+
+async fn verify_with(client: &Client, body: &Value) -> Answer {
+    client.post("/users/email/verify").json(body).send().await
+}
+
+/// What is told to somebody with a genuine token whose password is not that of the registration.
+async fn verify_wrongly(client: &Client, token: &str) -> Answer {
+    let body = json!({"token": token, "password": "not the one that was chosen"});
+    verify_with(client, &body).await
+}
+
+fn without_username(email: &str) -> Value {
+    json!({"email": email, "password": PASSWORD})
 }
 
 #[tokio::test]
@@ -382,4 +395,47 @@ async fn while_the_storage_is_away_nobody_is_registered() {
         .delete_user(zoe.id, EndedBy::CommandLine)
         .await
         .unwrap();
+}
+
+/// Mallory registers with the mailbox of somebody else, who opens the letter.
+#[tokio::test]
+async fn whoever_only_reads_the_letter_makes_no_account_for_a_strangers_password() {
+    let (service, mut visitor) = open_to_all().await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let token = service.mailed_token().await;
+    for body in [
+        json!({"token": token}),
+        json!({"token": token, "password": null}),
+        json!({"token": token, "password": ""}),
+    ] {
+        let answer = verify_with(&visitor, &body).await;
+        let answer = answer.refused(400, "validation_failed");
+        assert_eq!(answer.field_errors(), ["password:required"], "{body}");
+    }
+    verify_wrongly(&visitor, &token)
+        .await
+        .refused(401, "invalid_credentials");
+    assert!(service.auth.find_user("zoe").await.is_err());
+    // The token is still good, with the password that was chosen.
+    let answer = verify(&visitor, &token).await;
+    answer.expect(StatusCode::NO_CONTENT);
+    visitor.login("zoe", PASSWORD).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_password_of_a_registration_is_not_guessed_at_for_long() {
+    let (service, visitor) = open_to_all().await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let token = service.mailed_token().await;
+    for _ in 0..5 {
+        verify_wrongly(&visitor, &token)
+            .await
+            .refused(401, "invalid_credentials");
+    }
+    // From wherever it comes, and also the right one.
+    let elsewhere = visitor.elsewhere(1);
+    verify(&elsewhere, &token).await.refused(429, "throttled");
+    service.later(3_600);
+    let answer = verify(&visitor, &token).await;
+    answer.expect(StatusCode::NO_CONTENT);
 }
