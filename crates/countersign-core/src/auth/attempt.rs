@@ -175,7 +175,10 @@ impl Auth {
             }
             Attempt::CompleteRegistration(registration, _) => {
                 let limit = ("change_password", settings.change_password);
-                vec![counted(Subject::PasswordOfRegistration(registration), limit)]
+                vec![counted(
+                    Subject::PasswordOfRegistration(registration),
+                    limit,
+                )]
             }
             Attempt::Register(address) => {
                 let limit = ("register", settings.register);
@@ -202,6 +205,8 @@ impl Auth {
 
     /// A mail to somebody who has not asked for it, unless the mailbox has been sent so many lately that it
     /// is only a nuisance. Whether it was is not told: whoever asks for letters to others learns nothing.
+    ///
+    /// Each kind of letter has a count of its own, so that wishes for one keep no other from its reader.
     pub(super) async fn unless_flooded(
         &self,
         email: &Email,
@@ -209,17 +214,21 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<Option<Mail>, AuthError> {
         let settings = &self.settings.throttle;
+        let Some(mail) = mail else {
+            return Ok(None);
+        };
         if settings.insecure_off {
-            return Ok(mail);
+            return Ok(Some(mail));
         }
+        let mailbox = Subject::Mailbox(mail.message.kind(), &email.folded());
         let reservation = Reservation {
-            key: self.throttle_keys.key(Subject::Mailbox(&email.folded())),
+            key: self.throttle_keys.key(mailbox),
             limit: settings.mail_recipient,
             is_silent: false,
         };
         let now = self.clock.now();
         match self.store.reserve_attempt(&[reservation], now).await? {
-            AttemptOutcome::Reserved(_) => Ok(mail),
+            AttemptOutcome::Reserved(_) => Ok(Some(mail)),
             AttemptOutcome::Wait(_) => {
                 let (limit, user) = ("mail_recipient", None);
                 self.gather(&Event::Throttled { limit, user }, address);

@@ -48,8 +48,8 @@ pub(crate) enum Subject<'a> {
     RegistrationsFrom(Option<IpAddr>),
     /// Everybody at an address who wants letters sent.
     LettersFrom(Option<IpAddr>),
-    /// Whoever reads a mailbox, by the folded address.
-    Mailbox(&'a str),
+    /// Whoever reads a mailbox, by the kind of letter and the folded address.
+    Mailbox(&'static str, &'a str),
     /// A user who wants another address.
     EmailOf(UserId),
 }
@@ -122,8 +122,11 @@ impl ThrottleKeys {
                 context.update(b"letters from:");
                 context.update(&network(address));
             }
-            Subject::Mailbox(address) => {
+            Subject::Mailbox(kind, address) => {
                 context.update(b"mailbox:");
+                // No kind has a colon.
+                context.update(kind.as_bytes());
+                context.update(b":");
                 context.update(address.as_bytes());
             }
             Subject::EmailOf(user) => {
@@ -226,7 +229,8 @@ mod tests {
             Subject::RegistrationsFrom(None),
             Subject::LettersFrom(Some(ip("1.2.3.4"))),
             Subject::LettersFrom(None),
-            Subject::Mailbox("alice"),
+            Subject::Mailbox("reset_asked", "alice"),
+            Subject::Mailbox("register", "alice"),
             Subject::EmailOf(UserId(1)),
             Subject::EmailOf(UserId(2)),
             Subject::Anybody(Whoever::User(UserId(1))),
