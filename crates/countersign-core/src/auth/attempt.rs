@@ -213,12 +213,23 @@ impl Auth {
         mail: Option<Mail>,
         address: Option<IpAddr>,
     ) -> Result<Option<Mail>, AuthError> {
+        let reserved = self.reserve_letter(email, mail, address).await?;
+        Ok(reserved.map(|(mail, _counted)| mail))
+    }
+
+    /// The same for a mail that may turn out not to be sent: then its place is given back.
+    pub(super) async fn reserve_letter(
+        &self,
+        email: &Email,
+        mail: Option<Mail>,
+        address: Option<IpAddr>,
+    ) -> Result<Option<(Mail, ReservedAttempt)>, AuthError> {
         let settings = &self.settings.throttle;
         let Some(mail) = mail else {
             return Ok(None);
         };
         if settings.insecure_off {
-            return Ok(Some(mail));
+            return Ok(Some((mail, ReservedAttempt::default())));
         }
         let mailbox = Subject::Mailbox(mail.message.kind(), &email.folded());
         let reservation = Reservation {
@@ -228,7 +239,10 @@ impl Auth {
         };
         let now = self.clock.now();
         match self.store.reserve_attempt(&[reservation], now).await? {
-            AttemptOutcome::Reserved(_) => Ok(Some(mail)),
+            AttemptOutcome::Reserved(refunds) => {
+                let is_muted = false;
+                Ok(Some((mail, ReservedAttempt { refunds, is_muted })))
+            }
             AttemptOutcome::Wait(_) => {
                 let (limit, user) = ("mail_recipient", None);
                 self.gather(&Event::Throttled { limit, user }, address);

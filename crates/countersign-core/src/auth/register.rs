@@ -106,22 +106,31 @@ impl Auth {
         };
         let message = Message::Register { registration: id };
         let mail = self.mail_to_address(&new.email, username.as_str(), message);
-        let mail = self
-            .unless_flooded(&new.email, mail, caller.address)
+        let reserved = self
+            .reserve_letter(&new.email, mail, caller.address)
             .await?;
+        let (mail, letter) = reserved.unzip();
         let event = Event::RegistrationAsked;
         let register = Register {
             registration,
             mail,
             trail: Trail::of(caller).with(&event, now, None),
         };
+        let kept = self.keep_registration(&register).await;
+        // Names that are taken must not use a mailbox up.
+        if let (Err(_), Some(letter)) = (&kept, letter) {
+            self.give_back(letter).await;
+        }
+        kept?;
+        event.tell();
+        let email = new.email;
+        Ok(Registered::Pending { username, email })
+    }
+
+    async fn keep_registration(&self, register: &Register) -> Result<(), AuthError> {
         for _ in 0..ATTEMPTS {
-            match self.store.register(&register).await? {
-                RegisterOutcome::Pending => {
-                    event.tell();
-                    let email = new.email;
-                    return Ok(Registered::Pending { username, email });
-                }
+            match self.store.register(register).await? {
+                RegisterOutcome::Pending => return Ok(()),
                 RegisterOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
                 RegisterOutcome::NameIsNotTheAddress => return Err(name_is_not_the_address()),
                 RegisterOutcome::NamesUnknown => self.note_new_names().await?,

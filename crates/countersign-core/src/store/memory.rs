@@ -780,7 +780,9 @@ impl Store for MemoryStore {
         {
             return Ok(RegisterOutcome::UsernameTaken);
         }
-        tables.registrations.insert(new.id, new.clone());
+        if register.mail.is_some() {
+            tables.registrations.insert(new.id, new.clone());
+        }
         tables.queue(register.mail.as_ref());
         tables.record(register.trail.entries.iter().cloned());
         Ok(RegisterOutcome::Pending)

@@ -545,6 +545,7 @@ pub struct Register {
     /// The registration.
     pub registration: Registration,
     /// The letter that carries its token; `None`: so many have been sent there lately that this one is not.
+    /// Then nothing is kept of the registration, which nobody can complete, and the outcome is the same.
     pub mail: Option<Mail>,
     /// What it leaves in the audit log.
     pub trail: Trail,
@@ -553,7 +554,7 @@ pub struct Register {
 /// What became of a [`Register`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisterOutcome {
-    /// The name is reserved.
+    /// The name is reserved, if there is a letter.
     Pending,
     /// Somebody has the name or one that is alike, or has reserved it.
     UsernameTaken,

@@ -439,3 +439,35 @@ async fn the_password_of_a_registration_is_not_guessed_at_for_long() {
     let answer = verify(&visitor, &token).await;
     answer.expect(StatusCode::NO_CONTENT);
 }
+
+#[tokio::test]
+async fn who_finds_a_name_taken_uses_up_nobodys_mailbox() {
+    let (service, visitor) = open_to_all().await;
+    for _ in 0..6 {
+        register(&visitor, &with(zoe(), "username", "ana"))
+            .await
+            .refused(409, "username_taken");
+    }
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    assert_eq!(service.letters().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_registration_that_has_no_letter_reserves_nothing() {
+    let (service, visitor) = open_to_all().await;
+    for number in 0..6 {
+        let body = with(zoe(), "username", format!("member{number}"));
+        register(&visitor, &body).await.expect(StatusCode::CREATED);
+    }
+    assert_eq!(service.letters().await.len(), 5);
+    // A name that is taken is told as ever.
+    let body = with(zoe(), "username", "ana");
+    register(&visitor, &body)
+        .await
+        .refused(409, "username_taken");
+    for (name, is_free) in [("member4", false), ("member5", true)] {
+        let body = with(with(zoe(), "username", name), "email", "eva@example.org");
+        let answer = register(&visitor, &body).await;
+        assert_eq!(answer.status == StatusCode::CREATED, is_free, "{name}");
+    }
+}
