@@ -64,7 +64,8 @@ impl Auth {
         if !settings.enabled {
             return Err(AuthError::RegistrationClosed);
         }
-        let username = registered_name(&new, settings.verify_email)?;
+        let username =
+            registered_name(&new, settings.verify_email, self.store.is_named_by_email())?;
         let owner = PasswordOwner {
             username: username.as_str(),
             email: new.email.as_str(),
@@ -198,13 +199,21 @@ impl Auth {
 }
 
 /// The name that somebody registers. One that looks like an address must be the registrant's own, which is
-/// to be proven: the name of an account must not be what somebody else signs in with.
-fn registered_name(new: &NewRegistration, is_to_be_proven: bool) -> Result<Username, AuthError> {
+/// to be proven: the name of an account must not be what somebody else signs in with. Where the table of
+/// users has no other names, nobody can be asked for one.
+fn registered_name(
+    new: &NewRegistration,
+    is_to_be_proven: bool,
+    is_named_by_email: bool,
+) -> Result<Username, AuthError> {
     if new.email.as_str().is_empty() {
         let detail = "Enter your e-mail address.";
         return Err(invalid("email", "required", detail));
     }
     let Some(username) = &new.username else {
+        if !is_to_be_proven && !is_named_by_email {
+            return Err(invalid("username", "required", "Enter a username."));
+        }
         return Username::parse(new.email.as_str())
             .map_err(|refusal| AuthError::Validation(refusal.about("email")));
     };

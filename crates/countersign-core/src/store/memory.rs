@@ -286,6 +286,10 @@ impl Store for MemoryStore {
         Ok(sample)
     }
 
+    fn is_named_by_email(&self) -> bool {
+        false
+    }
+
     async fn has_users(&self) -> Result<bool, StoreError> {
         Ok(!self.tables().users.is_empty())
     }

@@ -80,6 +80,9 @@ pub trait Store: Send + Sync + 'static {
     /// with the highest.
     async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError>;
 
+    /// Whether, in this table of users, the name to sign in with is the e-mail address.
+    fn is_named_by_email(&self) -> bool;
+
     /// Whether there is any user.
     async fn has_users(&self) -> Result<bool, StoreError>;
 

@@ -441,6 +441,14 @@ async fn the_password_of_a_registration_is_not_guessed_at_for_long() {
 }
 
 #[tokio::test]
+async fn without_proof_nobody_is_named_by_an_address() {
+    let (_service, visitor) = open_without_proof().await;
+    let answer = register(&visitor, &without_username("ana@example.org")).await;
+    let answer = answer.refused(400, "validation_failed");
+    assert_eq!(answer.field_errors(), ["username:required"]);
+}
+
+#[tokio::test]
 async fn who_finds_a_name_taken_uses_up_nobodys_mailbox() {
     let (service, visitor) = open_to_all().await;
     for _ in 0..6 {
