@@ -341,6 +341,10 @@ fn auth_answer(error: &AuthError) -> Answer {
         AuthError::InvalidCredentials => {
             Answer::new(Code::InvalidCredentials, "Username or password is wrong.")
         }
+        AuthError::WrongRegistrationPassword => Answer::new(
+            Code::InvalidCredentials,
+            "This is not the password that was chosen at the registration.",
+        ),
         AuthError::WrongCurrentPassword => {
             Answer::new(Code::InvalidCredentials, "The current password is wrong.")
         }
