@@ -125,12 +125,14 @@ def test_an_account_is_made_lost_and_found_by_mail(server, service):
     def post(path, **body):
         return page.call("POST", f"/users{path}", json=body)
 
-    # Registered, and let in when the address is proven.
+    # Registered, and let in when the address is proven by whoever knows the password.
     assert post("/register", **zoe, email="zoe@example.org").status_code == 201
     refused(page.sign_in(json=zoe), 401, "invalid_credentials")
     letter = server.mail()
     assert letter["To"] == "zoe@example.org"
-    assert post("/email/verify", token=token_in(letter, service)).status_code == 204
+    token = token_in(letter, service)
+    refused(post("/email/verify", token=token), 400, "validation_failed")
+    assert post("/email/verify", token=token, password=zoe["password"]).status_code == 204
     assert page.sign_in(json=zoe).ok
 
     # The password is forgotten, and another is set by whoever reads the mail.

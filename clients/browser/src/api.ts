@@ -160,7 +160,10 @@ export type RegisterBody = {
   last_name?: string | null;
   /** The password: at least 8 characters, at most 4,096 bytes. */
   password: string;
-  /** The name to sign in with: at most 150 letters, digits and `@ . + - _`. Left out: the address. */
+  /**
+   * The name to sign in with: at most 150 letters, digits and `. + - _`, no e-mail address. Left out only
+   * where the table of users has no names but addresses.
+   */
   username?: string | null;
 };
 

@@ -64,8 +64,7 @@ impl Auth {
         if !settings.enabled {
             return Err(AuthError::RegistrationClosed);
         }
-        let username =
-            registered_name(&new, settings.verify_email, self.store.is_named_by_email())?;
+        let username = registered_name(&new, self.store.is_named_by_email())?;
         let owner = PasswordOwner {
             username: username.as_str(),
             email: new.email.as_str(),
@@ -198,31 +197,32 @@ impl Auth {
     }
 }
 
-/// The name that somebody registers. One that looks like an address must be the registrant's own, which is
-/// to be proven: the name of an account must not be what somebody else signs in with. Where the table of
-/// users has no other names, nobody can be asked for one.
+/// The name that somebody registers: no e-mail address, or the answer that it is taken would tell who has one,
+/// and it could be what somebody else signs in with. Where the table of users has no other names, nobody can be
+/// asked for one, and the registrant's own address is the name.
 fn registered_name(
     new: &NewRegistration,
-    is_to_be_proven: bool,
     is_named_by_email: bool,
 ) -> Result<Username, AuthError> {
     if new.email.as_str().is_empty() {
         let detail = "Enter your e-mail address.";
         return Err(invalid("email", "required", detail));
     }
-    let Some(username) = &new.username else {
-        if !is_to_be_proven && !is_named_by_email {
-            return Err(invalid("username", "required", "Enter a username."));
+    match &new.username {
+        None if is_named_by_email => Username::parse(new.email.as_str())
+            .map_err(|refusal| AuthError::Validation(refusal.about("email"))),
+        None => Err(invalid("username", "required", "Enter a username.")),
+        Some(username) if !username.as_str().contains('@') => Ok(username.clone()),
+        Some(username)
+            if is_named_by_email && Email::fold(username.as_str()) == new.email.folded() =>
+        {
+            Ok(username.clone())
         }
-        return Username::parse(new.email.as_str())
-            .map_err(|refusal| AuthError::Validation(refusal.about("email")));
-    };
-    let is_own = Email::fold(username.as_str()) == new.email.folded();
-    if username.as_str().contains('@') && !(is_own && is_to_be_proven) {
-        let detail = "Leave the @ out, or use your own e-mail address as your username.";
-        return Err(invalid("username", "not_your_address", detail));
+        Some(_) => {
+            let detail = "Leave the @ out: you can sign in by your e-mail address as well.";
+            Err(invalid("username", "is_an_address", detail))
+        }
     }
-    Ok(username.clone())
 }
 
 fn names_unknown() -> AuthError {

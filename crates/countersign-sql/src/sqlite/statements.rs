@@ -213,17 +213,18 @@ fn verified(users: &Users, of: &str) -> String {
 /// Makes a user, in the columns that there are.
 fn create(users: &Users, user: &str) -> String {
     let username = users.needed(UserColumn::Username);
+    // The two that every table has come last: a statement takes as many values as its highest number says.
     let (columns, values): (Vec<_>, Vec<_>) = [
         (users.column(UserColumn::IsSuperuser), "?1"),
         (users.email_apart(), "?2"),
         (users.column(UserColumn::IsStaff), "?3"),
         (users.column(UserColumn::DateJoined), "?4"),
-        (Some(username), "?5"),
-        (users.column(UserColumn::Password), "?6"),
+        (users.column(UserColumn::FirstName), "?5"),
+        (users.column(UserColumn::LastName), "?6"),
+        (Some(username), "?7"),
+        (users.column(UserColumn::Password), "?8"),
         (users.column(UserColumn::IsActive), "1"),
         (users.column(UserColumn::LastLogin), "NULL"),
-        (users.column(UserColumn::FirstName), "?7"),
-        (users.column(UserColumn::LastName), "?8"),
     ]
     .into_iter()
     .filter_map(|(column, value)| Some((column?, value)))

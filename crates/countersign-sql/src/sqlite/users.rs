@@ -95,10 +95,10 @@ pub(super) fn create(
         new.email.as_str(),
         new.is_staff,
         datetime::write(new.date_joined),
-        new.username.as_str(),
-        new.password.as_str(),
         new.first_name.as_str(),
         new.last_name.as_str(),
+        new.username.as_str(),
+        new.password.as_str(),
     ])?;
     let created = changed(transition, rows::one(created, |row| rows::user(row, 0))?)?;
     let Some(user) = created else {

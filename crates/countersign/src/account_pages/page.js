@@ -89,7 +89,7 @@ for (const form of [use, ask]) {
 
 if (token) {
   use.hidden = false;
-  use.querySelector("input, button").focus();
+  use.querySelector("input:enabled, button").focus();
 } else {
   tell("This link is not whole. Open it from the letter once more, or have another sent.");
   ask.hidden = false;

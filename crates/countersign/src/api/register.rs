@@ -21,7 +21,8 @@ use crate::state::AppState;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body, which is read field by field")]
 pub(crate) struct RegisterBody {
-    /// The name to sign in with: at most 150 letters, digits and `@ . + - _`. Left out: the address.
+    /// The name to sign in with: at most 150 letters, digits and `. + - _`, no e-mail address. Left out only
+    /// where the table of users has no names but addresses.
     #[schema(example = "ana")]
     username: Option<String>,
     /// The e-mail address.
