@@ -196,6 +196,8 @@ export type SessionsAnswer = {
 
 /** A mailed token. */
 export type TokenBody = {
+  /** The password that was chosen at the registration, if the token is of one. */
+  password?: string | null;
   /** The token from the link, behind `#token=`. */
   token: string;
 };

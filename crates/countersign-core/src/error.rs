@@ -27,6 +27,9 @@ pub enum AuthError {
     /// Unknown user or wrong password; nobody is told which.
     #[error("invalid credentials")]
     InvalidCredentials,
+    /// The password is not the one that was chosen at the registration.
+    #[error("wrong password of a registration")]
+    WrongRegistrationPassword,
     /// The password in force is not the one that was typed to change it.
     #[error("wrong current password")]
     WrongCurrentPassword,

@@ -341,6 +341,10 @@ fn auth_answer(error: &AuthError) -> Answer {
         AuthError::InvalidCredentials => {
             Answer::new(Code::InvalidCredentials, "Username or password is wrong.")
         }
+        AuthError::WrongRegistrationPassword => Answer::new(
+            Code::InvalidCredentials,
+            "This is not the password that was chosen at the registration.",
+        ),
         AuthError::WrongCurrentPassword => {
             Answer::new(Code::InvalidCredentials, "The current password is wrong.")
         }
@@ -400,7 +404,8 @@ fn auth_answer(error: &AuthError) -> Answer {
         ),
         AuthError::UsernameTaken => Answer::new(
             Code::UsernameTaken,
-            "Someone else has this username, or one that looks like it. Choose another one.",
+            "Someone else has this username, or one that looks like it, or it waits to be confirmed: choose \
+             another one, or ask for the letter again.",
         ),
         AuthError::NoSuchUser => Answer::new(Code::NotFound, "There is no such user."),
         AuthError::NoSuchSession => Answer::new(Code::NotFound, "You have no such session."),

@@ -8,6 +8,7 @@ use super::Auth;
 use crate::audit::Event;
 use crate::error::AuthError;
 use crate::mail::Mail;
+use crate::mailed_token::MailedTokenId;
 use crate::session::SessionId;
 use crate::throttle::device::KnownDevice;
 use crate::throttle::keys::{Subject, Whoever, account_name, network};
@@ -37,6 +38,8 @@ pub(super) enum Attempt<'a> {
     /// It has a counter of its own: strangers who try to sign in must not keep the user from changing the
     /// password.
     ChangePassword(UserId, Option<IpAddr>),
+    /// A proof of the password that was chosen at a registration, by whoever has its token.
+    CompleteRegistration(MailedTokenId, Option<IpAddr>),
     /// A registration, from wherever it comes.
     Register(Option<IpAddr>),
     /// A wish for letters, from wherever it comes.
@@ -87,7 +90,9 @@ impl Auth {
                     Attempt::Login { user, address, .. } => (user, address),
                     Attempt::ChangePassword(user, address)
                     | Attempt::ChangeEmail(user, address) => (Some(user), address),
-                    Attempt::Register(address) | Attempt::AskForLetters(address) => (None, address),
+                    Attempt::CompleteRegistration(_, address)
+                    | Attempt::Register(address)
+                    | Attempt::AskForLetters(address) => (None, address),
                 };
                 let mut counted = limits.into_iter().zip(&reservations);
                 let full = counted.find(|(_, reservation)| reservation.key == key);
@@ -168,6 +173,13 @@ impl Auth {
                 let limit = ("change_password", settings.change_password);
                 vec![counted(Subject::PasswordOf(user), limit)]
             }
+            Attempt::CompleteRegistration(registration, _) => {
+                let limit = ("change_password", settings.change_password);
+                vec![counted(
+                    Subject::PasswordOfRegistration(registration),
+                    limit,
+                )]
+            }
             Attempt::Register(address) => {
                 let limit = ("register", settings.register);
                 vec![counted(Subject::RegistrationsFrom(address), limit)]
@@ -193,24 +205,44 @@ impl Auth {
 
     /// A mail to somebody who has not asked for it, unless the mailbox has been sent so many lately that it
     /// is only a nuisance. Whether it was is not told: whoever asks for letters to others learns nothing.
+    ///
+    /// Each kind of letter has a count of its own, so that wishes for one keep no other from its reader.
     pub(super) async fn unless_flooded(
         &self,
         email: &Email,
         mail: Option<Mail>,
         address: Option<IpAddr>,
     ) -> Result<Option<Mail>, AuthError> {
+        let reserved = self.reserve_letter(email, mail, address).await?;
+        Ok(reserved.map(|(mail, _counted)| mail))
+    }
+
+    /// The same for a mail that may turn out not to be sent: then its place is given back.
+    pub(super) async fn reserve_letter(
+        &self,
+        email: &Email,
+        mail: Option<Mail>,
+        address: Option<IpAddr>,
+    ) -> Result<Option<(Mail, ReservedAttempt)>, AuthError> {
         let settings = &self.settings.throttle;
+        let Some(mail) = mail else {
+            return Ok(None);
+        };
         if settings.insecure_off {
-            return Ok(mail);
+            return Ok(Some((mail, ReservedAttempt::default())));
         }
+        let mailbox = Subject::Mailbox(mail.message.kind(), &email.folded());
         let reservation = Reservation {
-            key: self.throttle_keys.key(Subject::Mailbox(&email.folded())),
+            key: self.throttle_keys.key(mailbox),
             limit: settings.mail_recipient,
             is_silent: false,
         };
         let now = self.clock.now();
         match self.store.reserve_attempt(&[reservation], now).await? {
-            AttemptOutcome::Reserved(_) => Ok(mail),
+            AttemptOutcome::Reserved(refunds) => {
+                let is_muted = false;
+                Ok(Some((mail, ReservedAttempt { refunds, is_muted })))
+            }
             AttemptOutcome::Wait(_) => {
                 let (limit, user) = ("mail_recipient", None);
                 self.gather(&Event::Throttled { limit, user }, address);

@@ -90,14 +90,27 @@ impl Auth {
     /// Takes what a letter's link proves: that somebody who registers has the address, and so a user is
     /// made; that a user has the address of the account, or the one that takes its place.
     ///
+    /// Whoever reads the letter of a registration may be another than who registered: the account is made
+    /// only for somebody who also has the password that was chosen, so that nobody gets an account whose
+    /// password a stranger knows.
+    ///
     /// # Errors
+    /// [`AuthError::Validation`] on `password` if the token is of a registration and there is none,
+    /// [`AuthError::WrongRegistrationPassword`], [`AuthError::Overloaded`],
     /// [`AuthError::MailedTokenInvalid`], [`AuthError::MailedTokenExpired`],
     /// [`AuthError::UsernameTaken`], [`AuthError::EmailTaken`], [`AuthError::Throttled`], or the store's.
-    pub async fn verify_email(&self, token: &str, caller: &Caller) -> Result<(), AuthError> {
+    pub async fn verify_email(
+        &self,
+        token: &str,
+        password: Option<&Password>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
         self.admit(LocalAction::MailedToken, caller.address)?;
         for _ in 0..ATTEMPTS {
             let (token, account) = match self.shown_token(token, caller.address).await? {
                 StoredToken::OfRegistration(registration) => {
+                    self.prove_registrant(&registration, password, caller)
+                        .await?;
                     return self.complete_registration(&registration, caller).await;
                 }
                 StoredToken::OfUser(token, account) => (token, account),

@@ -135,13 +135,18 @@ impl Auth {
         if !normal.contains('@') {
             return Ok(named);
         }
-        // Looked up in any case, so that the time does not tell which of the two it is. Whose name it is
-        // comes first: nobody is given a name that is an address of somebody else's.
+        // Looked up in any case, so that the time does not tell which of the two it is. Whoever has proven
+        // to have exactly this address comes first: a name is no proof, and must not stand in the way of
+        // one. Otherwise it is whose name it is.
         let by_address = match Email::parse(username) {
             Ok(address) => self.store.find_verified(&address).await?,
             Err(_) => None,
         };
-        Ok(named.or(by_address))
+        let is_exact = |found: &Credentials| found.user.email == normal;
+        Ok(match by_address {
+            Some(proven) if is_exact(&proven) => Some(proven),
+            other => named.or(other),
+        })
     }
 
     /// The device, if this user has signed in from it before.

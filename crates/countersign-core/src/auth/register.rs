@@ -10,7 +10,7 @@ use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::Message;
 use crate::mailed_token::{MailedTokenId, Registration};
-use crate::password::{Password, PasswordOwner};
+use crate::password::{Password, PasswordOwner, Verdict};
 use crate::session::{EndedBy, saturating_add};
 use crate::store::{Register, RegisterOutcome, RegistrationOutcome};
 use crate::user::{Email, NewUser, PersonName, User, Username};
@@ -64,7 +64,8 @@ impl Auth {
         if !settings.enabled {
             return Err(AuthError::RegistrationClosed);
         }
-        let username = registered_name(&new, settings.verify_email)?;
+        let username =
+            registered_name(&new, settings.verify_email, self.store.is_named_by_email())?;
         let owner = PasswordOwner {
             username: username.as_str(),
             email: new.email.as_str(),
@@ -106,28 +107,67 @@ impl Auth {
         };
         let message = Message::Register { registration: id };
         let mail = self.mail_to_address(&new.email, username.as_str(), message);
-        let mail = self
-            .unless_flooded(&new.email, mail, caller.address)
+        let reserved = self
+            .reserve_letter(&new.email, mail, caller.address)
             .await?;
+        let (mail, letter) = reserved.unzip();
         let event = Event::RegistrationAsked;
         let register = Register {
             registration,
             mail,
             trail: Trail::of(caller).with(&event, now, None),
         };
+        let kept = self.keep_registration(&register).await;
+        // Names that are taken must not use a mailbox up.
+        if let (Err(_), Some(letter)) = (&kept, letter) {
+            self.give_back(letter).await;
+        }
+        kept?;
+        event.tell();
+        let email = new.email;
+        Ok(Registered::Pending { username, email })
+    }
+
+    async fn keep_registration(&self, register: &Register) -> Result<(), AuthError> {
         for _ in 0..ATTEMPTS {
-            match self.store.register(&register).await? {
-                RegisterOutcome::Pending => {
-                    event.tell();
-                    let email = new.email;
-                    return Ok(Registered::Pending { username, email });
-                }
+            match self.store.register(register).await? {
+                RegisterOutcome::Pending => return Ok(()),
                 RegisterOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
                 RegisterOutcome::NameIsNotTheAddress => return Err(name_is_not_the_address()),
                 RegisterOutcome::NamesUnknown => self.note_new_names().await?,
             }
         }
         Err(names_unknown())
+    }
+
+    /// Makes sure that whoever shows the token of a registration has its password, too. Guesses are counted
+    /// before anything is hashed, and use no token up.
+    pub(super) async fn prove_registrant(
+        &self,
+        registration: &Registration,
+        password: Option<&Password>,
+        caller: &Caller,
+    ) -> Result<(), AuthError> {
+        let Some(password) = password else {
+            let detail = "Enter the password that you chose when you registered.";
+            return Err(invalid("password", "required", detail));
+        };
+        let attempt = Attempt::CompleteRegistration(registration.id, caller.address);
+        let reserved = self.attempt(attempt).await?;
+        let stored = Some(registration.password.clone());
+        let verdict = self.passwords.verify(password.clone(), stored).await;
+        // A guess that was not looked at is none.
+        if !matches!(verdict, Ok(Verdict::Wrong)) {
+            self.give_back(reserved).await;
+        }
+        match verdict? {
+            Verdict::Right | Verdict::RightAndUpgraded(_) => Ok(()),
+            Verdict::Wrong => {
+                let reason = "wrong_password";
+                self.gather(&Event::MailedTokenRefused { reason }, caller.address);
+                Err(AuthError::WrongRegistrationPassword)
+            }
+        }
     }
 
     /// Makes the user of a registration whose token was shown.
@@ -159,13 +199,21 @@ impl Auth {
 }
 
 /// The name that somebody registers. One that looks like an address must be the registrant's own, which is
-/// to be proven: the name of an account must not be what somebody else signs in with.
-fn registered_name(new: &NewRegistration, is_to_be_proven: bool) -> Result<Username, AuthError> {
+/// to be proven: the name of an account must not be what somebody else signs in with. Where the table of
+/// users has no other names, nobody can be asked for one.
+fn registered_name(
+    new: &NewRegistration,
+    is_to_be_proven: bool,
+    is_named_by_email: bool,
+) -> Result<Username, AuthError> {
     if new.email.as_str().is_empty() {
         let detail = "Enter your e-mail address.";
         return Err(invalid("email", "required", detail));
     }
     let Some(username) = &new.username else {
+        if !is_to_be_proven && !is_named_by_email {
+            return Err(invalid("username", "required", "Enter a username."));
+        }
         return Username::parse(new.email.as_str())
             .map_err(|refusal| AuthError::Validation(refusal.about("email")));
     };

@@ -122,6 +122,7 @@ macro_rules! store_contract {
             users_are_found_by_their_address
             a_registration_becomes_a_user_once
             a_name_is_reserved_for_one
+            a_registration_without_a_letter_is_not_kept
             of_many_registrations_of_one_name_exactly_one_is_kept
             a_registration_may_come_too_late
             of_many_completions_at_once_exactly_one_makes_a_user

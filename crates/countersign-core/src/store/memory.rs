@@ -286,6 +286,10 @@ impl Store for MemoryStore {
         Ok(sample)
     }
 
+    fn is_named_by_email(&self) -> bool {
+        false
+    }
+
     async fn has_users(&self) -> Result<bool, StoreError> {
         Ok(!self.tables().users.is_empty())
     }
@@ -780,7 +784,9 @@ impl Store for MemoryStore {
         {
             return Ok(RegisterOutcome::UsernameTaken);
         }
-        tables.registrations.insert(new.id, new.clone());
+        if register.mail.is_some() {
+            tables.registrations.insert(new.id, new.clone());
+        }
         tables.queue(register.mail.as_ref());
         tables.record(register.trail.entries.iter().cloned());
         Ok(RegisterOutcome::Pending)

@@ -80,6 +80,9 @@ pub trait Store: Send + Sync + 'static {
     /// with the highest.
     async fn sample_passwords(&self, ends: u32) -> Result<Vec<EncodedPassword>, StoreError>;
 
+    /// Whether, in this table of users, the name to sign in with is the e-mail address.
+    fn is_named_by_email(&self) -> bool;
+
     /// Whether there is any user.
     async fn has_users(&self) -> Result<bool, StoreError>;
 
@@ -545,6 +548,7 @@ pub struct Register {
     /// The registration.
     pub registration: Registration,
     /// The letter that carries its token; `None`: so many have been sent there lately that this one is not.
+    /// Then nothing is kept of the registration, which nobody can complete, and the outcome is the same.
     pub mail: Option<Mail>,
     /// What it leaves in the audit log.
     pub trail: Trail,
@@ -553,7 +557,7 @@ pub struct Register {
 /// What became of a [`Register`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisterOutcome {
-    /// The name is reserved.
+    /// The name is reserved, if there is a letter.
     Pending,
     /// Somebody has the name or one that is alike, or has reserved it.
     UsernameTaken,

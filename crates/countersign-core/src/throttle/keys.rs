@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use aws_lc_rs::hmac;
 use uuid::Uuid;
 
+use crate::mailed_token::MailedTokenId;
 use crate::secrets::{Purpose, RootSecret};
 use crate::user::{MAX_USERNAME_CHARACTERS, UserId, Username};
 
@@ -41,12 +42,14 @@ pub(crate) enum Subject<'a> {
     DevicesOf(UserId),
     /// A user who is signed in and shows the password in force.
     PasswordOf(UserId),
+    /// Whoever has the token of a registration and shows its password.
+    PasswordOfRegistration(MailedTokenId),
     /// Everybody at an address who registers.
     RegistrationsFrom(Option<IpAddr>),
     /// Everybody at an address who wants letters sent.
     LettersFrom(Option<IpAddr>),
-    /// Whoever reads a mailbox, by the folded address.
-    Mailbox(&'a str),
+    /// Whoever reads a mailbox, by the kind of letter and the folded address.
+    Mailbox(&'static str, &'a str),
     /// A user who wants another address.
     EmailOf(UserId),
 }
@@ -107,6 +110,10 @@ impl ThrottleKeys {
                 context.update(b"password of:");
                 context.update(&user.0.to_be_bytes());
             }
+            Subject::PasswordOfRegistration(registration) => {
+                context.update(b"password of registration:");
+                context.update(registration.0.as_bytes());
+            }
             Subject::RegistrationsFrom(address) => {
                 context.update(b"registrations from:");
                 context.update(&network(address));
@@ -115,8 +122,11 @@ impl ThrottleKeys {
                 context.update(b"letters from:");
                 context.update(&network(address));
             }
-            Subject::Mailbox(address) => {
+            Subject::Mailbox(kind, address) => {
                 context.update(b"mailbox:");
+                // No kind has a colon.
+                context.update(kind.as_bytes());
+                context.update(b":");
                 context.update(address.as_bytes());
             }
             Subject::EmailOf(user) => {
@@ -214,11 +224,13 @@ mod tests {
             Subject::DevicesOf(UserId(2)),
             Subject::PasswordOf(UserId(1)),
             Subject::PasswordOf(UserId(2)),
+            Subject::PasswordOfRegistration(MailedTokenId(device)),
             Subject::RegistrationsFrom(Some(ip("1.2.3.4"))),
             Subject::RegistrationsFrom(None),
             Subject::LettersFrom(Some(ip("1.2.3.4"))),
             Subject::LettersFrom(None),
-            Subject::Mailbox("alice"),
+            Subject::Mailbox("reset_asked", "alice"),
+            Subject::Mailbox("register", "alice"),
             Subject::EmailOf(UserId(1)),
             Subject::EmailOf(UserId(2)),
             Subject::Anybody(Whoever::User(UserId(1))),

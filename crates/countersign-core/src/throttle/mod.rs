@@ -44,7 +44,7 @@ pub struct ThrottleSettings {
     pub register: Limit,
     /// Wishes for letters from one address: to reset a password, or to prove an address.
     pub mail_request: Limit,
-    /// Letters that strangers can have sent to one mailbox, of whatever kind.
+    /// Letters that strangers can have sent to one mailbox, of each kind so many.
     pub mail_recipient: Limit,
     /// Wishes of one user for another address.
     pub change_email: Limit,

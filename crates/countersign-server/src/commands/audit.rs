@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry};
+use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, Event, Kept, RecordedEntry};
 use countersign_core::auth::Auth;
 use countersign_core::clock::{Clock as _, SystemClock};
 use countersign_core::session::EndedBy;
@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::cli::{Audit, ListAudit};
-use crate::config::Settings;
+use crate::config::{Settings, suggest};
 use crate::failure::Failure;
 use crate::opening::{self, IfMissing};
 use crate::output::{self, Safe};
@@ -35,7 +35,27 @@ pub(super) async fn run(settings: &Settings, command: Audit) -> Result<(), Failu
     }
 }
 
+/// Refuses a name that no entry can have, and says which may have been meant.
+fn check_event(name: &str) -> Result<(), Failure> {
+    let kept = Event::NAMES
+        .iter()
+        .filter(|(_, kept)| *kept != Kept::Nothing);
+    let names: Vec<_> = kept.map(|(name, _)| *name).collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let hint = suggest::nearest_word(name, &names).map_or_else(
+        || format!("there are {}", names.join(", ")),
+        |meant| format!("did you mean {meant}?"),
+    );
+    let refusal = format!("{} is no event of the audit log; {hint}", Safe(name));
+    Err(Failure::WrongUse(refusal))
+}
+
 async fn list(auth: &Auth, options: ListAudit) -> Result<(), Failure> {
+    if let Some(event) = &options.event {
+        check_event(event)?;
+    }
     let user = match &options.user {
         Some(username) => Some(user_number(auth, username).await?),
         None => None,
@@ -211,11 +231,13 @@ fn in_words(entry: &AuditEntry, username: Option<&str>) -> String {
     if let Some(address) = entry.caller.address {
         say(format!("from {address}"));
     }
-    if let Some(user_agent) = &entry.caller.user_agent {
-        say(Safe(user_agent).to_string());
-    }
     if let Some(request) = &entry.caller.request_id {
         say(format!("request {}", Safe(request)));
+    }
+    // Last and quoted: what a client calls itself must not look like the fields before.
+    if let Some(user_agent) = &entry.caller.user_agent {
+        let quoted = user_agent.replace('\\', "\\\\").replace('"', "\\\"");
+        say(format!("agent=\"{}\"", Safe(quoted)));
     }
     line
 }
@@ -286,6 +308,13 @@ mod tests {
             count: 1,
         };
         let line = in_words(&entry, None);
+        let mut imitating = entry.clone();
+        imitating.caller.user_agent = Some("x\"  by the command line\\".to_owned());
+        let imitation = in_words(&imitating, None);
+        assert!(
+            imitation.ends_with(r#"  agent="x\"  by the command line\\""#),
+            "{imitation}"
+        );
         assert!(!line.contains(['\n', '\r', '\u{1b}', '\u{202e}']), "{line}");
         let recorded = RecordedEntry { number: 1, entry };
         let line = to_json(&recorded, Some(hostile)).to_string();

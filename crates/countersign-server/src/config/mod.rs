@@ -30,7 +30,7 @@ pub(crate) mod secrets;
 mod server;
 mod sessions;
 mod signing_keys;
-mod suggest;
+pub(crate) mod suggest;
 mod throttle;
 mod tokens;
 mod urls;

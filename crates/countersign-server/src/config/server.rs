@@ -23,8 +23,8 @@ pub(crate) struct ServerSection {
     /// port, without a path. Default: `http://` and the address of `server.listen`, if that is a
     /// loopback address.
     public_url: Option<String>,
-    /// The address and port that `/healthz` and `/readyz` listen on, in plain http. Keep it out of
-    /// the public's reach. Default: `127.0.0.1:8001`.
+    /// The address and port that `/healthz`, `/readyz` and `/metrics` listen on, in plain http. Keep
+    /// it out of the public's reach. Default: `127.0.0.1:8001`.
     operations_listen: String,
     /// Addresses or networks of the proxies in front, like `10.0.0.0/8`. Only their
     /// `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: none.

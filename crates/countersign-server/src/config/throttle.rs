@@ -12,9 +12,10 @@ use super::server::ServerSettings;
 
 /// How often what may be attempted. A limit is written `5 then 30s to 15m`: five attempts at once, the
 /// next one 30 seconds after the last, each further one after twice as long, up to a quarter of an hour;
-/// and one is forgotten each quarter of an hour. `20 then 30s` is the same without growing. Attempts that
-/// succeed do not count. All nodes count together what may guess a password; the rest is counted by each
-/// process alone. See docs/security/throttling.md.
+/// and one is forgotten each quarter of an hour. `20 then 30s` is the same without growing. Sign-ins and
+/// current passwords that succeed do not count; registrations and letters do. All nodes
+/// count together what may guess a password; the rest is counted by each process alone. See
+/// docs/security/throttling.md.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ThrottleSection {

@@ -111,11 +111,54 @@ fn of_api(page: &Origin, api: &Origin) -> Finding {
     )
 }
 
+/// The origins by which page and service can work together, if these cannot: one name where both are this
+/// machine, and https where cookies need it or the world is between them.
+fn workable(parties: &Parties) -> (Origin, Origin) {
+    let Parties { page, service, .. } = parties;
+    let mut service = service.clone();
+    if page.is_loopback() && service.is_loopback() && page.host() != service.host() {
+        let scheme = if service.is_https() { "https" } else { "http" };
+        let one_name = format!("{scheme}://{}{}", page.host(), port_of(&service));
+        service = one_name.parse().unwrap_or(service);
+    }
+    let is_apart = site::distance(page, &service) == Distance::OtherSite;
+    if is_apart || !service.is_loopback() {
+        service = by_https(&service);
+    }
+    let page = if service.is_https() && !page.is_loopback() {
+        by_https(page)
+    } else {
+        page.clone()
+    };
+    (page, service)
+}
+
+/// The same by https. A port of this machine stays; elsewhere that of plain http is none of https.
+fn by_https(origin: &Origin) -> Origin {
+    if origin.is_https() {
+        return origin.clone();
+    }
+    let authority = if origin.is_loopback() {
+        origin.authority()
+    } else {
+        origin.host()
+    };
+    let https = format!("https://{authority}").parse();
+    https.unwrap_or_else(|_| origin.clone())
+}
+
 /// The lines of countersign.toml that fit.
 pub(crate) fn lines(parties: &Parties) -> String {
-    let Parties { page, service, .. } = parties;
-    let distance = site::distance(page, service);
-    let mut text = format!("[server]\npublic_url = \"{service}\"\n");
+    let (page, service) = workable(parties);
+    let distance = site::distance(&page, &service);
+    let mut text = "[server]\n".to_owned();
+    if service.is_https() && !parties.service.is_https() {
+        text.push_str(
+            "# https comes first: set tls.cert and tls.key here, or trusted_proxies to the proxy that \
+             ends TLS\n",
+        );
+    }
+    writeln!(text, "public_url = \"{service}\"").expect("a String takes everything");
     if distance != Distance::SameOrigin {
         write!(text, "\n[cors]\norigins = [\"{page}\"]\n").expect("a String takes everything");
     }
@@ -131,8 +174,8 @@ pub(crate) fn on_settings(parties: &Parties, http: &HttpSettings) -> Vec<Finding
     let distance = site::distance(page, service);
     vec![
         of_public_url(service, http),
-        of_list(page, distance, http),
-        of_cross_site(distance, http),
+        of_list(parties, distance, http),
+        of_cross_site(parties, distance, http),
         of_domain(page, http),
         of_csrf(http),
     ]
@@ -153,8 +196,9 @@ fn of_public_url(service: &Origin, http: &HttpSettings) -> Finding {
     )
 }
 
-fn of_list(page: &Origin, distance: Distance, http: &HttpSettings) -> Finding {
+fn of_list(parties: &Parties, distance: Distance, http: &HttpSettings) -> Finding {
     const CHECK: &str = "settings.cors_origins";
+    let page = &parties.page;
     let is_listed = http.allowed_origins.contains(page);
     match (distance, is_listed) {
         (Distance::SameOrigin, _) => Finding::pass(
@@ -167,7 +211,8 @@ fn of_list(page: &Origin, distance: Distance, http: &HttpSettings) -> Finding {
             if http.is_development() {
                 all.clear(); // the development servers' are there only while nothing is listed
             }
-            all.push(page.as_str());
+            let (workable, _) = workable(parties);
+            all.push(workable.as_str());
             let all: Vec<_> = all.iter().map(|origin| format!("\"{origin}\"")).collect();
             Finding::fail(
                 CHECK,
@@ -178,7 +223,7 @@ fn of_list(page: &Origin, distance: Distance, http: &HttpSettings) -> Finding {
     }
 }
 
-fn of_cross_site(distance: Distance, http: &HttpSettings) -> Finding {
+fn of_cross_site(parties: &Parties, distance: Distance, http: &HttpSettings) -> Finding {
     const CHECK: &str = "settings.cross_site";
     match (distance, http.cookies.cross_site) {
         (Distance::OtherSite, true) => Finding::pass(
@@ -188,7 +233,7 @@ fn of_cross_site(distance: Distance, http: &HttpSettings) -> Finding {
         (Distance::OtherSite, false) => Finding::fail(
             CHECK,
             "cookies.cross_site is false, so no cookie reaches the service from another site",
-            "cookies.cross_site = true",
+            crossing(parties),
         ),
         (_, true) => Finding::warn(
             CHECK,
@@ -197,6 +242,19 @@ fn of_cross_site(distance: Distance, http: &HttpSettings) -> Finding {
             "cookies.cross_site = false, unless another page needs it",
         ),
         (_, false) => Finding::pass(CHECK, "cookies.cross_site is false, as fits one site"),
+    }
+}
+
+/// What makes cookies arrive from where none does. `cookies.cross_site` is refused without https.
+fn crossing(parties: &Parties) -> String {
+    let (page, service) = workable(parties);
+    let needs_crossing = site::distance(&page, &service) == Distance::OtherSite;
+    match (service == parties.service, needs_crossing) {
+        (true, true) => "cookies.cross_site = true".to_owned(),
+        (_, false) => format!("server.public_url = \"{service}\", and have the page call that"),
+        (false, true) => format!(
+            "https first: server.public_url = \"{service}\"; then cookies.cross_site = true"
+        ),
     }
 }
 
@@ -260,6 +318,8 @@ fn of_csrf(http: &HttpSettings) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::finding::Outcome;
+    use crate::config::Settings;
+
     use super::*;
 
     fn parties(page: &str, service: &str) -> Parties {
@@ -358,6 +418,79 @@ mod tests {
         assert_eq!(outcomes(&found), [("origins.distance", Outcome::Fail)]);
         let remedy = found[0].remedy.as_deref().unwrap();
         assert!(remedy.contains("http://localhost:8000"), "{remedy}");
+    }
+
+    #[test]
+    fn two_names_of_this_machine_become_one_without_crossing() {
+        let two = parties("http://localhost:3000", "http://127.0.0.1:8000");
+        assert_eq!(
+            lines(&two),
+            "[server]\npublic_url = \"http://localhost:8000\"\n\n[cors]\norigins = [\"http://localhost:3000\"]\n"
+        );
+        let listed = settings("http://127.0.0.1:8000", &["http://localhost:3000"]);
+        let found = on_settings(&two, &listed);
+        assert_eq!(
+            outcomes(&found),
+            [("settings.cross_site", Outcome::Fail)],
+            "{found:?}"
+        );
+        let remedy = found[2].remedy.as_deref().unwrap();
+        assert!(
+            remedy.contains("http://localhost:8000") && !remedy.contains("cross_site"),
+            "{remedy}"
+        );
+    }
+
+    #[test]
+    fn another_site_is_crossed_by_https_only() {
+        let plain = parties("https://app.example.net", "http://auth.example.org:8000");
+        let text = lines(&plain);
+        assert!(
+            text.contains("public_url = \"https://auth.example.org\"")
+                && text.contains("# https comes first"),
+            "{text}"
+        );
+        let listed = settings("http://auth.example.org:8000", &["https://app.example.net"]);
+        let found = on_settings(&plain, &listed);
+        let remedy = found[2].remedy.as_deref().unwrap();
+        assert!(remedy.starts_with("https first"), "{remedy}");
+    }
+
+    /// Whichever page calls whichever service, the lines are settings with which the service starts, once
+    /// something ends TLS where they say https.
+    #[test]
+    fn no_lines_are_refused_by_the_settings() {
+        let origins = [
+            "http://localhost:3000",
+            "http://127.0.0.1:8000",
+            "http://[::1]:8000",
+            "https://localhost:3000",
+            "https://127.0.0.1:8443",
+            "http://app.example.org",
+            "http://auth.example.org:8000",
+            APP,
+            AUTH,
+            "https://app.example.net",
+        ];
+        for (page, service) in origins
+            .iter()
+            .flat_map(|page| origins.iter().map(move |service| (page, service)))
+        {
+            let text = lines(&parties(page, service));
+            let has_proxy = text.contains("public_url = \"https:");
+            let proxy = "[server]\ntrusted_proxies = [\"127.0.0.1/32\"]\n";
+            let whole = if has_proxy {
+                text.replace("[server]\n", proxy)
+            } else {
+                text.clone()
+            };
+            let place = tempfile::tempdir().unwrap();
+            let file = place.path().join("countersign.toml");
+            std::fs::write(&file, whole).unwrap();
+            if let Err(problems) = Settings::load_file_alone(file) {
+                panic!("{page} and {service}: {text}\n{problems}");
+            }
+        }
     }
 
     #[test]

@@ -220,7 +220,9 @@ fn attributes(
         return Finding::pass(check, seen);
     }
     let seen = format!("{seen}. {}", wrong.join(". "));
-    let remedy = if expected.is_crossing {
+    let remedy = if expected.is_crossing && !expected.is_https {
+        "https first, or one host name for page and service: browsers send no cookie to another site by http"
+    } else if expected.is_crossing {
         "cookies.cross_site = true; if it is, a proxy rewrites Set-Cookie (in nginx: proxy_cookie_flags, \
          proxy_cookie_domain, proxy_cookie_path)"
     } else {

@@ -74,7 +74,7 @@ fn somebody_registers_proves_the_address_loses_the_password_and_moves() {
     );
     let shown = send(port, "GET /account/verify-email", "", "");
     assert_eq!(shown.status, 200, "{shown:?}");
-    let body = json!({"token": proof});
+    let body = json!({"token": proof, "password": PASSWORD});
     assert_eq!(post(port, "/users/email/verify", &body).status, 204);
     assert_eq!(login(port, "zoe@example.org", PASSWORD).status, 200);
 

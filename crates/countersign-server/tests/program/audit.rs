@@ -93,7 +93,7 @@ fn the_log_is_listed_for_people_and_for_programs() {
         "active=false",
         "by the command line",
         "from 127.0.0.1",
-        "curl/8 \"x\"",
+        r#"agent="curl/8 \"x\""#,
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
@@ -111,6 +111,15 @@ fn the_log_is_listed_for_people_and_for_programs() {
         let said = place.run(&[&["audit", "list"], &wrong[..]].concat());
         assert_eq!(said.status, Some(2), "{said:?}");
     }
+    let misspelt = place.run(&["audit", "list", "--event", "login_refusd"]);
+    assert_eq!(misspelt.status, Some(2), "{misspelt:?}");
+    assert!(
+        misspelt.stderr.contains("did you mean login_refused?"),
+        "{misspelt:?}"
+    );
+    let unknown = place.run(&["audit", "list", "--event", "nonsense"]);
+    assert_eq!(unknown.status, Some(2), "{unknown:?}");
+    assert!(unknown.stderr.contains("login_refused"), "{unknown:?}");
     drop(service);
 }
 

@@ -355,6 +355,10 @@ impl Store for PostgresStore {
         users::sample_passwords(&self.readers, &self.sql, ends).await
     }
 
+    fn is_named_by_email(&self) -> bool {
+        self.sql.users.is_named_by_email()
+    }
+
     async fn has_users(&self) -> Result<bool, StoreError> {
         users::any(&self.readers, &self.sql).await
     }

@@ -121,6 +121,10 @@ pub(super) async fn register(
         link.roll_back().await?;
         return Ok(Done::quietly(RegisterOutcome::UsernameTaken));
     }
+    if register.mail.is_none() {
+        let forget = "DELETE FROM countersign_registration WHERE id = $1";
+        link.query(forget, &[(&new.id.0, Type::UUID)]).await?;
+    }
     mail::queue(link, register.mail.as_ref()).await?;
     audit::leave(link, &register.trail).await?;
     link.commit().await?;

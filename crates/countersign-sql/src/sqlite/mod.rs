@@ -320,6 +320,10 @@ impl Store for SqliteStore {
             .read(|connection| users::sample_passwords(connection, &self.sql, ends))
     }
 
+    fn is_named_by_email(&self) -> bool {
+        self.sql.users.is_named_by_email()
+    }
+
     async fn has_users(&self) -> Result<bool, StoreError> {
         self.readers
             .read(|connection| users::any(connection, &self.sql))

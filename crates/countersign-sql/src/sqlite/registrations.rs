@@ -91,6 +91,9 @@ pub(super) fn register(
     if reserved == 0 {
         return Ok(RegisterOutcome::UsernameTaken);
     }
+    if register.mail.is_none() {
+        forget(connection, new.id)?;
+    }
     mail::queue(connection, register.mail.as_ref())?;
     audit::record(connection, &register.trail.entries)?;
     Ok(RegisterOutcome::Pending)
@@ -125,11 +128,15 @@ pub(super) fn complete(
         Err(CreateUserError::NamesUnknown) => return Ok(RegistrationOutcome::NamesUnknown),
         Err(_) => return Ok(RegistrationOutcome::UsernameTaken),
     };
-    transition
-        .connection
-        .prepare_cached("DELETE FROM countersign_registration WHERE id = ?1")?
-        .execute([bytes(&id)])?;
+    forget(transition.connection, id)?;
     mailed_tokens::prove(transition.connection, &email, user.id, now)?;
     user.email_verified = true;
     Ok(RegistrationOutcome::Made(user))
+}
+
+fn forget(connection: &Connection, id: MailedTokenId) -> Result<(), Failure> {
+    connection
+        .prepare_cached("DELETE FROM countersign_registration WHERE id = ?1")?
+        .execute([bytes(&id)])?;
+    Ok(())
 }

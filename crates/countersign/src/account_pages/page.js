@@ -56,6 +56,11 @@ async function send(form) {
     return;
   }
   const problem = await problemOf(response);
+  const chosen = document.getElementById("chosen");
+  if (chosen && (problem.errors ?? []).some((error) => error.field === "password")) {
+    chosen.disabled = false;
+    chosen.hidden = false;
+  }
   if (showErrors(form, problem.errors ?? [])) {
     status.hidden = true;
     return;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Extension, Request, State};
 use countersign_core::audit::Caller;
 use countersign_core::auth::ChangeEmail;
+use countersign_core::password::Password;
 use http::StatusCode;
 use utoipa::ToSchema;
 
@@ -20,6 +21,9 @@ pub(crate) struct TokenBody {
     /// The token from the link, behind `#token=`.
     #[schema(example = "AZnA3nscfwCAAAEjRWeJq…")]
     token: String,
+    /// The password that was chosen at the registration, if the token is of one.
+    #[schema(example = "correct horse battery staple", format = Password)]
+    password: Option<String>,
 }
 
 /// The address that the user wants, and the password in force.
@@ -38,17 +42,20 @@ pub(crate) struct EmailBody {
 ///
 /// Takes what a letter's link proves: that somebody who registers has the address, whose account is made
 /// now; that a user has the address of the account; or that a user has the one that takes its place, of
-/// which the old address is told. The token is used up.
+/// which the old address is told. The token is used up. Whoever registered also shows the `password` that was
+/// chosen: an account is made for nobody who only reads the letter, since a stranger may have registered
+/// with the address. Without it the answer is 400 with `password`: `required`.
 #[utoipa::path(
     post, path = "/users/email/verify", operation_id = "verifyEmail", tag = "By mail",
     request_body = TokenBody,
     responses(
         (status = 204, description = "The address is proven."),
         (status = 400, description = "`mailed_token_invalid`, `mailed_token_expired`, `malformed_request`, `validation_failed`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "`invalid_credentials`: it is not the password of the registration; the token stays good", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`origin_denied`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`username_taken`, `email_taken`: somebody else has it since the letter was sent", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`throttled`: too many tokens shown from this address", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`storage_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`throttled`: too many tokens shown from this address, or too many wrong passwords", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`overloaded`, `storage_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn verify_email(
@@ -58,8 +65,15 @@ pub(crate) async fn verify_email(
 ) -> Result<StatusCode, ApiError> {
     let mut fields = Fields::from_json(request).await?;
     let token = fields.text("token");
+    // An empty one is none: whether it is required depends on the token.
+    let password = fields
+        .optional_text("password")
+        .filter(|text| !text.is_empty());
+    let password = password.and_then(|text| fields.checked(Password::new(text)));
     let token = fields.finish(token)?;
-    state.auth.verify_email(&token, &caller).await?;
+    let auth = &state.auth;
+    auth.verify_email(&token, password.as_ref(), &caller)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -46,8 +46,21 @@ async fn register(client: &Client, body: &Value) -> Answer {
 }
 
 async fn verify(client: &Client, token: &str) -> Answer {
-    let call = client.post("/users/email/verify");
-    call.json(&json!({"token": token})).send().await
+    verify_with(client, &json!({"token": token, "password": PASSWORD})).await
+}
+
+async fn verify_with(client: &Client, body: &Value) -> Answer {
+    client.post("/users/email/verify").json(body).send().await
+}
+
+/// What is told to somebody with a genuine token whose password is not that of the registration.
+async fn verify_wrongly(client: &Client, token: &str) -> Answer {
+    let body = json!({"token": token, "password": "not the one that was chosen"});
+    verify_with(client, &body).await
+}
+
+fn without_username(email: &str) -> Value {
+    json!({"email": email, "password": PASSWORD})
 }
 
 #[tokio::test]
@@ -382,4 +395,87 @@ async fn while_the_storage_is_away_nobody_is_registered() {
         .delete_user(zoe.id, EndedBy::CommandLine)
         .await
         .unwrap();
+}
+
+/// Mallory registers with the mailbox of somebody else, who opens the letter.
+#[tokio::test]
+async fn whoever_only_reads_the_letter_makes_no_account_for_a_strangers_password() {
+    let (service, mut visitor) = open_to_all().await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let token = service.mailed_token().await;
+    for body in [
+        json!({"token": token}),
+        json!({"token": token, "password": null}),
+        json!({"token": token, "password": ""}),
+    ] {
+        let answer = verify_with(&visitor, &body).await;
+        let answer = answer.refused(400, "validation_failed");
+        assert_eq!(answer.field_errors(), ["password:required"], "{body}");
+    }
+    verify_wrongly(&visitor, &token)
+        .await
+        .refused(401, "invalid_credentials");
+    assert!(service.auth.find_user("zoe").await.is_err());
+    // The token is still good, with the password that was chosen.
+    let answer = verify(&visitor, &token).await;
+    answer.expect(StatusCode::NO_CONTENT);
+    visitor.login("zoe", PASSWORD).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_password_of_a_registration_is_not_guessed_at_for_long() {
+    let (service, visitor) = open_to_all().await;
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    let token = service.mailed_token().await;
+    for _ in 0..5 {
+        verify_wrongly(&visitor, &token)
+            .await
+            .refused(401, "invalid_credentials");
+    }
+    // From wherever it comes, and also the right one.
+    let elsewhere = visitor.elsewhere(1);
+    verify(&elsewhere, &token).await.refused(429, "throttled");
+    service.later(3_600);
+    let answer = verify(&visitor, &token).await;
+    answer.expect(StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn without_proof_nobody_is_named_by_an_address() {
+    let (_service, visitor) = open_without_proof().await;
+    let answer = register(&visitor, &without_username("ana@example.org")).await;
+    let answer = answer.refused(400, "validation_failed");
+    assert_eq!(answer.field_errors(), ["username:required"]);
+}
+
+#[tokio::test]
+async fn who_finds_a_name_taken_uses_up_nobodys_mailbox() {
+    let (service, visitor) = open_to_all().await;
+    for _ in 0..6 {
+        register(&visitor, &with(zoe(), "username", "ana"))
+            .await
+            .refused(409, "username_taken");
+    }
+    register(&visitor, &zoe()).await.expect(StatusCode::CREATED);
+    assert_eq!(service.letters().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_registration_that_has_no_letter_reserves_nothing() {
+    let (service, visitor) = open_to_all().await;
+    for number in 0..6 {
+        let body = with(zoe(), "username", format!("member{number}"));
+        register(&visitor, &body).await.expect(StatusCode::CREATED);
+    }
+    assert_eq!(service.letters().await.len(), 5);
+    // A name that is taken is told as ever.
+    let body = with(zoe(), "username", "ana");
+    register(&visitor, &body)
+        .await
+        .refused(409, "username_taken");
+    for (name, is_free) in [("member4", false), ("member5", true)] {
+        let body = with(with(zoe(), "username", name), "email", "eva@example.org");
+        let answer = register(&visitor, &body).await;
+        assert_eq!(answer.status == StatusCode::CREATED, is_free, "{name}");
+    }
 }

@@ -566,3 +566,19 @@ async fn while_the_storage_is_away_nothing_is_promised() {
         .await
         .expect(StatusCode::NO_CONTENT);
 }
+
+#[tokio::test]
+async fn whoever_wants_other_letters_for_a_mailbox_keeps_no_reset_from_it() {
+    let (service, visitor) = service_that_mails().await;
+    for _ in 0..6 {
+        let call = visitor.post("/users/email/verify/resend");
+        let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+        answer.expect(StatusCode::NO_CONTENT);
+    }
+    assert_eq!(service.letters().await.len(), 5);
+    ask(&visitor, "ana@example.org")
+        .await
+        .expect(StatusCode::ACCEPTED);
+    let [letter] = service.letters().await.try_into().unwrap();
+    assert!(matches!(letter.message, Message::ResetPassword { .. }));
+}

@@ -191,6 +191,10 @@ impl Store for TroubledStore {
         self.inner.sample_passwords(ends).await
     }
 
+    fn is_named_by_email(&self) -> bool {
+        self.inner.is_named_by_email()
+    }
+
     async fn has_users(&self) -> Result<bool, StoreError> {
         self.read().await?;
         self.inner.has_users().await

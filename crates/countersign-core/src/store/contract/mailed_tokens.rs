@@ -660,6 +660,24 @@ pub async fn a_registration_may_come_too_late(store: Arc<dyn Store>) {
     assert_eq!(late.await.unwrap(), RegistrationOutcome::Dead);
 }
 
+/// What nobody can complete keeps nobody else from the name.
+pub async fn a_registration_without_a_letter_is_not_kept(store: Arc<dyn Store>) {
+    let zoe = registration("zoe", "zoe@example.org");
+    let without = Register {
+        registration: zoe.clone(),
+        mail: None,
+        trail: trail(Event::RegistrationAsked),
+    };
+    let outcome = store.register(&without).await.unwrap();
+    assert_eq!(outcome, RegisterOutcome::Pending);
+    assert_eq!(complete(&*store, &zoe).await, RegistrationOutcome::Dead);
+    let other = registration("zoe", "eve@example.org");
+    assert_eq!(register(&*store, &other).await, RegisterOutcome::Pending);
+    // A name that is taken is told all the same.
+    let outcome = store.register(&without).await.unwrap();
+    assert_eq!(outcome, RegisterOutcome::UsernameTaken);
+}
+
 /// Fifty show one registration's token at once: one user is made.
 pub async fn of_many_completions_at_once_exactly_one_makes_a_user(store: Arc<dyn Store>) {
     let zoe = registration("zoe", "zoe@example.org");
