@@ -16,7 +16,7 @@ use countersign_sql::{Migrations, SchemaVersions, SqliteStore};
 use jiff::Timestamp;
 use support::{Place, ana, assert_corrupt, assert_unavailable, rotate, start, with_ana};
 
-const VERSION: u32 = 6;
+const VERSION: u32 = 8;
 
 fn message<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
     answer.expect_err("refused").to_string()

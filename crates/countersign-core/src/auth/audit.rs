@@ -33,7 +33,8 @@ impl Auth {
         Ok(self.store.list_audit(query).await?)
     }
 
-    /// Where the audit log ends now, to be followed from there.
+    /// Where the audit log ends now, to be followed from there. A few entries from just before may come after
+    /// it; none from then on is missed.
     ///
     /// # Errors
     /// The store's.

@@ -287,7 +287,8 @@ pub trait Store: Send + Sync + 'static {
     /// Entries of the audit log, newest first.
     async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<RecordedEntry>, StoreError>;
 
-    /// Where the audit log ends now, to be followed from there.
+    /// Where the audit log ends now, to be followed from there. Where transactions overlap, a few entries from
+    /// just before may come after it; none from then on is missed.
     async fn audit_end(&self) -> Result<AuditPosition, StoreError>;
 
     /// The next entries after a position, at most so many, each with the position to go on from. Whoever

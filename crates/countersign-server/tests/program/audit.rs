@@ -310,6 +310,7 @@ pub(crate) fn nothing_is_missed(place: &Place, variables: &[(&str, &str)], ports
     let entries = follower.stop("-TERM");
     let mut shown: Vec<_> = entries
         .iter()
+        .filter(|entry| entry["event"] == "login_succeeded")
         .map(|entry| entry["number"].as_i64().unwrap())
         .collect();
     let words = [

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Database, ana, assert_unavailable, message, sign_in, signed_in_ana, start};
 
-const VERSION: u32 = 6;
+const VERSION: u32 = 8;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL's server programs"]
