@@ -63,8 +63,9 @@ test("an address of the API, opened in a browser, leads to where it can be tried
   await t.test("every operation is there", async () => {
     const ids = await tab.locator("article.operation").evaluateAll((all) => all.map(({ id }) => id));
     assert.deepEqual(ids.sort(), [
-      "changePassword", "csrf", "endSession", "getUser", "jwks", "listSessions", "login", "logout", "metadata",
-      "refresh", "revocations", "updateUser",
+      "askPasswordReset", "askVerification", "changeEmail", "changePassword", "csrf", "endSession", "getUser",
+      "jwks", "listSessions", "login", "logout", "metadata", "refresh", "register", "resetPassword", "revocations",
+      "updateUser", "verifyEmail",
     ]);
   });
 

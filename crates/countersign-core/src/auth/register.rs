@@ -200,10 +200,7 @@ impl Auth {
 /// The name that somebody registers: no e-mail address, or the answer that it is taken would tell who has one,
 /// and it could be what somebody else signs in with. Where the table of users has no other names, nobody can be
 /// asked for one, and the registrant's own address is the name.
-fn registered_name(
-    new: &NewRegistration,
-    is_named_by_email: bool,
-) -> Result<Username, AuthError> {
+fn registered_name(new: &NewRegistration, is_named_by_email: bool) -> Result<Username, AuthError> {
     if new.email.as_str().is_empty() {
         let detail = "Enter your e-mail address.";
         return Err(invalid("email", "required", detail));
