@@ -289,7 +289,7 @@ async fn mail_of_a_later_version_waits_for_it_and_holds_up_no_other() {
     let store = place.open();
     let now = start();
     let queue = "INSERT INTO countersign_outbox VALUES (randomblob(16), 'ana@example.org', 'ana', ?1, ?2, ?2, 0)";
-    for message in ["password_reset user:1", "password_changed service"] {
+    for message in ["moon_changed user:1", "password_changed service"] {
         let at = now.as_millisecond();
         place.stranger().execute(queue, (message, at)).unwrap();
     }
