@@ -150,6 +150,9 @@ pub enum Event<'a> {
     MailedTokenRefused { reason: &'static str },
     /// Somebody registered, and has yet to prove the address.
     RegistrationAsked,
+    /// Somebody asked for the letter that proves an address once more. Whether anybody has it is not known
+    /// then.
+    EmailVerificationAsked,
     /// A user asked for another address, which is yet to be proven.
     EmailChangeAsked { user: UserId },
     /// A user proved the address of the account.
@@ -263,6 +266,7 @@ events! {
     PasswordReset "password_reset" Each;
     MailedTokenRefused "mailed_token_refused" Gathered;
     RegistrationAsked "registration_asked" Each;
+    EmailVerificationAsked "email_verification_asked" Each;
     EmailChangeAsked "email_change_asked" Each;
     EmailVerified "email_verified" Each;
     EmailChanged "email_changed" Each;
@@ -350,6 +354,7 @@ impl Event<'_> {
             | Self::MailGivenUp { .. }
             | Self::PasswordResetAsked
             | Self::RegistrationAsked
+            | Self::EmailVerificationAsked
             | Self::MailedTokenRefused { .. } => None,
         }
     }
@@ -470,7 +475,9 @@ impl Event<'_> {
                 info!(event, %user, is_staff, is_superuser);
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
-            Self::PasswordResetAsked | Self::RegistrationAsked => info!(event),
+            Self::PasswordResetAsked | Self::RegistrationAsked | Self::EmailVerificationAsked => {
+                info!(event)
+            }
             Self::MailedTokenRefused { reason } => info!(event, reason),
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),
             Self::PowersLeftOut { user, claim } => warn!(event, %user, claim),

@@ -100,3 +100,19 @@ pub enum AuthError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl AuthError {
+    /// The same about a field that the caller sent under another name, if it is about one.
+    #[must_use]
+    pub(crate) fn about(self, field: &'static str) -> Self {
+        match self {
+            Self::Validation(refusal) => refusal.about(field).into(),
+            other => other,
+        }
+    }
+
+    /// Whether what was attempted has not been looked at, or not to its end: such a guess is none.
+    pub(crate) const fn is_no_guess(&self) -> bool {
+        matches!(self, Self::Overloaded { .. } | Self::Store(_))
+    }
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Auth;
-use crate::audit::Event;
+use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::Mail;
 use crate::mailed_token::MailedTokenId;
@@ -15,7 +15,7 @@ use crate::throttle::keys::{Subject, Whoever, account_name, network};
 use crate::throttle::{
     AttemptOutcome, Limit, LocalAction, Refund, Reservation, ThrottleSettings, Wait,
 };
-use crate::user::{Email, UserId};
+use crate::user::{Email, User, UserId};
 use countersign_token::VerifyError;
 
 /// What is attempted, and by whom.
@@ -48,7 +48,7 @@ pub(super) enum Attempt<'a> {
     ChangeEmail(UserId, Option<IpAddr>),
 }
 
-/// An attempt that was reserved. What succeeds gives it back ([`Auth::give_back`]).
+/// An attempt that was reserved. What succeeds gives it back ([`Auth::settle`]).
 #[derive(Default)]
 #[must_use = "what succeeds gives the attempt back"]
 pub(super) struct ReservedAttempt {
@@ -251,7 +251,19 @@ impl Auth {
         }
     }
 
-    /// Gives back exactly what an attempt has reserved, because it succeeded.
+    /// Gives an attempt back that succeeded, or that was not looked at or kept from its end by the store.
+    /// Every other stays counted.
+    pub(super) async fn settle<T>(
+        &self,
+        reserved: ReservedAttempt,
+        outcome: &Result<T, AuthError>,
+    ) {
+        if outcome.as_ref().err().is_none_or(AuthError::is_no_guess) {
+            self.give_back(reserved).await;
+        }
+    }
+
+    /// Gives back exactly what an attempt has reserved.
     pub(super) async fn give_back(&self, reserved: ReservedAttempt) {
         let refunds = reserved.refunds;
         if refunds.is_empty() {
@@ -264,6 +276,39 @@ impl Auth {
         }
         let given_back = refunds.iter().map(|refund| refund.key);
         self.refusals.forget(given_back);
+    }
+
+    /// Forgets what was attempted at an account by whichever of its user's names, since another password
+    /// takes the place of the one that was guessed at: whoever sets it would otherwise wait for what others
+    /// attempted, or for their own attempts to remember the old one from this address and device.
+    ///
+    /// What is counted by address alone stays.
+    pub(super) async fn forget_attempts_at(
+        &self,
+        user: &User,
+        device: Option<KnownDevice>,
+        caller: &Caller,
+    ) {
+        let email = user.email_verified.then_some(user.email.as_str());
+        let names = std::iter::once(user.username.as_str()).chain(email);
+        let names: Vec<_> = names.map(account_name).collect();
+        let by_name = names.iter().flat_map(|name| {
+            let from_address = Subject::AccountFromAddress(name, caller.address);
+            [Subject::Account(name), from_address]
+        });
+        let whoever = [
+            Subject::Anybody(Whoever::User(user.id)),
+            Subject::DevicesOf(user.id),
+            Subject::PasswordOf(user.id),
+        ];
+        let device = device.map(|device| Subject::Device(device.user, device.id));
+        let subjects = by_name.chain(whoever).chain(device);
+        let keys: Vec<_> = subjects.map(|it| self.throttle_keys.key(it)).collect();
+        // The password is set: what is left to do then is to wait.
+        if let Err(error) = self.store.forget_attempts(&keys, &Trail::default()).await {
+            tracing::warn!(event = "attempts_not_forgotten", cause = %error);
+        }
+        self.refusals.forget(keys.into_iter());
     }
 
     /// Counts what costs little and needs no proof, by address and in this process alone.

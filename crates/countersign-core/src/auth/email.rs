@@ -1,8 +1,7 @@
 //! E-mail addresses: proven by a letter, and changed by one.
 
 use super::attempt::Attempt;
-use super::mailed_tokens::ATTEMPTS;
-use super::{Auth, CurrentUser};
+use super::{Auth, CurrentUser, DECISIONS};
 use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::{Message, masked};
@@ -30,8 +29,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Throttled`], or the store's.
     pub async fn ask_verification(&self, email: &Email, caller: &Caller) -> Result<(), AuthError> {
-        let trail = Trail::of(caller);
-        self.ask_for_letters(email, Message::VerificationAsked, &trail)
+        let event = Event::EmailVerificationAsked;
+        self.ask_for_letters(email, Message::VerificationAsked, &event, caller)
             .await
     }
 
@@ -106,7 +105,7 @@ impl Auth {
         caller: &Caller,
     ) -> Result<(), AuthError> {
         self.admit(LocalAction::MailedToken, caller.address)?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             let (token, account) = match self.shown_token(token, caller.address).await? {
                 StoredToken::OfRegistration(registration) => {
                     self.prove_registrant(&registration, password, caller)

@@ -3,16 +3,13 @@
 use countersign_token::Algorithm;
 use jiff::Timestamp;
 
-use super::Auth;
+use super::{Auth, DECISIONS};
 use crate::audit::{Actor, Event, Trail};
 use crate::clock::Randomness;
 use crate::error::{AuthError, StoreError};
 use crate::keys::{KeyKeeper, KeyRing, PublicKeys};
 use crate::session::EndedBy;
 use crate::store::{KeyState, SealedSigningKey, Store};
-
-/// How often a lost race for the key ring is decided again.
-const ATTEMPTS: usize = 4;
 
 /// A signing key and where it stands, without its private part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +143,7 @@ impl Auth {
     ) -> Result<(bool, Vec<SealedSigningKey>), AuthError> {
         let _one_for_all = self.catching_up.lock().await;
         let mut stored = self.store.signing_keys().await?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             let Some(wanted) = decide(&self.key_keeper, &stored) else {
                 self.use_keys(stored.clone())?;
                 return Ok((false, stored));

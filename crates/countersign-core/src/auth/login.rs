@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::attempt::Attempt;
-use super::{Auth, Grant, tell_ended};
+use super::{Auth, DECISIONS, Grant, tell_ended};
 use crate::audit::{AuditQuery, Caller, Event, LoginRefusal, Trail};
 use crate::error::AuthError;
 use crate::mail::Mail;
@@ -15,9 +15,6 @@ use crate::throttle::DeviceToken;
 use crate::throttle::device::{DeviceTokens, KnownDevice};
 use crate::throttle::keys::is_too_long;
 use crate::user::{Credentials, Email, User, UserId, Username};
-
-/// How often a password is checked anew that was replaced while it was being checked.
-const ATTEMPTS: usize = 3;
 
 /// What a login presents.
 #[derive(Debug)]
@@ -73,13 +70,7 @@ impl Auth {
         } else {
             self.try_repeatedly(&login, &caller, found, device).await
         };
-        // A guess that was not looked at is none, and nor is one that the store kept from its end.
-        if matches!(
-            outcome,
-            Ok(_) | Err(AuthError::Overloaded { .. } | AuthError::Store(_))
-        ) {
-            self.give_back(reserved).await;
-        }
+        self.settle(reserved, &outcome).await;
         let grant = outcome?;
         let device_token = login
             .remember
@@ -109,7 +100,7 @@ impl Auth {
         mut found: Option<Credentials>,
         device: Option<KnownDevice>,
     ) -> Result<Grant, AuthError> {
-        for _ in 1..ATTEMPTS {
+        for _ in 1..DECISIONS {
             if let Some(grant) = self.try_to_log_in(login, caller, found, device).await? {
                 return Ok(grant);
             }
@@ -150,7 +141,11 @@ impl Auth {
     }
 
     /// The device, if this user has signed in from it before.
-    fn known_device(&self, token: Option<&str>, user: Option<UserId>) -> Option<KnownDevice> {
+    pub(super) fn known_device(
+        &self,
+        token: Option<&str>,
+        user: Option<UserId>,
+    ) -> Option<KnownDevice> {
         let device = self.device_tokens.read(token?, self.clock.now())?;
         (Some(device.user) == user).then_some(device)
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Auth;
 use super::attempt::Attempt;
-use crate::audit::{Event, Trail};
+use crate::audit::{Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::{Mail, MailAnswer, MailId, Message};
 use crate::mailed_token::{
@@ -15,9 +15,6 @@ use crate::user::{Credentials, Email};
 
 /// How many users with one address are written to. More than a few have it by mistake.
 const MOST_USERS: u32 = 5;
-
-/// How often a token is looked at anew whose user was changed while it was.
-pub(super) const ATTEMPTS: usize = 3;
 
 /// What a claimed mail turns out to be.
 pub(super) enum Prepared {
@@ -40,18 +37,18 @@ impl Auth {
         &self,
         email: &Email,
         message: Message,
-        trail: &Trail,
+        event: &Event<'_>,
+        caller: &Caller,
     ) -> Result<(), AuthError> {
-        self.count(Attempt::AskForLetters(trail.caller.address))
-            .await?;
+        let address = caller.address;
+        self.count(Attempt::AskForLetters(address)).await?;
+        let trail = Trail::of(caller).with(event, self.clock.now(), None);
         let mail = self.mail_to_address(email, "", message);
-        match self
-            .unless_flooded(email, mail, trail.caller.address)
-            .await?
-        {
-            Some(mail) => self.store.queue_mail(&mail, trail).await?,
+        match self.unless_flooded(email, mail, address).await? {
+            Some(mail) => self.store.queue_mail(&mail, &trail).await?,
             None => self.store.record_audit(&trail.entries).await?,
         }
+        event.tell();
         Ok(())
     }
 

@@ -123,6 +123,10 @@ const VERIFIED_TOKENS_REMEMBERED: usize = 4_096;
 /// those of the oldest users and of the newest.
 const PASSWORDS_SAMPLED: u32 = 250;
 
+/// How often something is decided anew, from things as they stand, that others were in the way of: whoever
+/// makes the same change, a login that re-hashes a password, users who appear.
+const DECISIONS: usize = 4;
+
 impl Auth {
     /// Opens the service over a store, and makes the first signing key if there is none.
     ///

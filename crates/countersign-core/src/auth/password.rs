@@ -1,7 +1,7 @@
 //! A user's change of their own password.
 
 use super::attempt::Attempt;
-use super::{Auth, CurrentUser, tell_ended};
+use super::{Auth, CurrentUser, DECISIONS, tell_ended};
 use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::Message;
@@ -9,9 +9,6 @@ use crate::password::{EncodedPassword, Password, PasswordOwner, Verdict};
 use crate::session::EndedBy;
 use crate::store::{EndedAt, PasswordChange, PasswordOutcome};
 use crate::validation::FieldError;
-
-/// How often a password is checked anew that was replaced while it was being checked.
-const ATTEMPTS: usize = 3;
 
 /// What a change of one's own password presents.
 #[derive(Debug)]
@@ -46,21 +43,12 @@ impl Auth {
         let owner = PasswordOwner::of(user);
         self.check_new_password(&change.new, owner)
             .await
-            .map_err(|error| match error {
-                AuthError::Validation(refusal) => refusal.about("new_password").into(),
-                other => other,
-            })?;
+            .map_err(|error| error.about("new_password"))?;
         let reserved = self
             .attempt(Attempt::ChangePassword(user.id, caller.address))
             .await?;
         let outcome = self.change_verified(current, change, caller).await;
-        // A guess that was not looked at is none, and nor is one that the store kept from its end.
-        if matches!(
-            outcome,
-            Ok(()) | Err(AuthError::Overloaded { .. } | AuthError::Store(_))
-        ) {
-            self.give_back(reserved).await;
-        }
+        self.settle(reserved, &outcome).await;
         outcome
     }
 
@@ -75,7 +63,7 @@ impl Auth {
         let by = EndedBy::User(user.id);
         let event = Event::PasswordSet { user: user.id };
         let mut hashed = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             let Some(verified) = self.verified_password(current, &change.current).await? else {
                 break;
             };
@@ -128,20 +116,14 @@ impl Auth {
             .attempt(Attempt::ChangePassword(user, caller.address))
             .await?;
         let verified = self.verified_password(current, typed).await;
-        // A guess that was not looked at is none, and nor is one that the store kept from its end.
-        if matches!(
-            verified,
-            Ok(Some(_)) | Err(AuthError::Overloaded { .. } | AuthError::Store(_))
-        ) {
-            self.give_back(reserved).await;
+        let verified = verified.and_then(|it| it.ok_or(AuthError::WrongCurrentPassword));
+        self.settle(reserved, &verified).await;
+        if let Err(AuthError::WrongCurrentPassword) = verified {
+            let refused = Event::PasswordChangeRefused { user };
+            let by = Some(EndedBy::User(user));
+            self.keep(&refused, by, caller).await?;
         }
-        if let Some(verified) = verified? {
-            return Ok(verified);
-        }
-        let refused = Event::PasswordChangeRefused { user };
-        let by = Some(EndedBy::User(user));
-        self.keep(&refused, by, caller).await?;
-        Err(AuthError::WrongCurrentPassword)
+        verified
     }
 
     /// The stored password of a user, if it is the one that was typed.

@@ -1,7 +1,7 @@
 //! Refresh: a refresh token becomes its successor and a new access token.
 
 use super::authenticate::live_user;
-use super::{Auth, Grant};
+use super::{Auth, DECISIONS, Grant};
 use crate::audit::{Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::refresh_token::{PresentedRefreshToken, RefreshTokenError};
@@ -9,11 +9,6 @@ use crate::rotation::{Decision, decide};
 use crate::session::{EndReason, EndedBy, Session, SessionId};
 use crate::store::Rotation;
 use crate::user::User;
-
-/// How often a lost race is decided again. Each loss means that someone else's rotation of this very
-/// session was committed, after which the next decision is a replay; a second loss is rare, a fourth
-/// means that the store contradicts itself.
-const ATTEMPTS: usize = 4;
 
 /// A session that the presented refresh token may go on with.
 pub(super) enum Usable {
@@ -50,7 +45,7 @@ impl Auth {
         self.count_refresh(presented.session(), caller.address)?;
         // The new access token is signed with the keys as they stand.
         self.catch_up().await?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             if let Some(grant) = self.advance(&presented, caller).await? {
                 return Ok(grant);
             }

@@ -4,8 +4,8 @@
 //! goes to the address. What the answer says, and when, is the same whoever has the address already; only
 //! the letter says so, to its owner.
 
-use super::Auth;
 use super::attempt::Attempt;
+use super::{Auth, DECISIONS};
 use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::Message;
@@ -15,9 +15,6 @@ use crate::session::{EndedBy, saturating_add};
 use crate::store::{Register, RegisterOutcome, RegistrationOutcome};
 use crate::user::{Email, NewUser, PersonName, User, Username};
 use crate::validation::FieldError;
-
-/// How often what needs a name is tried that the names of others were in the way of.
-const ATTEMPTS: usize = 3;
 
 /// What somebody who registers gives.
 #[derive(Debug)]
@@ -72,8 +69,9 @@ impl Auth {
             last_name: new.last_name.as_str(),
             privileged: false,
         };
-        self.check_new_password(&new.password, owner).await?;
+        // Before the policy is asked, which costs more than it looks, and so do its answers.
         self.count(Attempt::Register(caller.address)).await?;
+        self.check_new_password(&new.password, owner).await?;
         let password = self.passwords.hash(new.password).await?;
         let now = self.clock.now();
         if !settings.verify_email {
@@ -128,7 +126,7 @@ impl Auth {
     }
 
     async fn keep_registration(&self, register: &Register) -> Result<(), AuthError> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             match self.store.register(register).await? {
                 RegisterOutcome::Pending => return Ok(()),
                 RegisterOutcome::UsernameTaken => return Err(AuthError::UsernameTaken),
@@ -155,18 +153,17 @@ impl Auth {
         let reserved = self.attempt(attempt).await?;
         let stored = Some(registration.password.clone());
         let verdict = self.passwords.verify(password.clone(), stored).await;
-        // A guess that was not looked at is none.
-        if !matches!(verdict, Ok(Verdict::Wrong)) {
-            self.give_back(reserved).await;
+        let outcome = match verdict {
+            Ok(Verdict::Right | Verdict::RightAndUpgraded(_)) => Ok(()),
+            Ok(Verdict::Wrong) => Err(AuthError::WrongRegistrationPassword),
+            Err(overloaded) => Err(overloaded.into()),
+        };
+        self.settle(reserved, &outcome).await;
+        if let Err(AuthError::WrongRegistrationPassword) = outcome {
+            let reason = "wrong_password";
+            self.gather(&Event::MailedTokenRefused { reason }, caller.address);
         }
-        match verdict? {
-            Verdict::Right | Verdict::RightAndUpgraded(_) => Ok(()),
-            Verdict::Wrong => {
-                let reason = "wrong_password";
-                self.gather(&Event::MailedTokenRefused { reason }, caller.address);
-                Err(AuthError::WrongRegistrationPassword)
-            }
-        }
+        outcome
     }
 
     /// Makes the user of a registration whose token was shown.
@@ -177,7 +174,7 @@ impl Auth {
     ) -> Result<(), AuthError> {
         let now = self.clock.now();
         let trail = Trail::of_registrant(caller, now);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             let completed = self
                 .store
                 .complete_registration(registration.id, now, &trail);

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::mailed_tokens::ATTEMPTS;
-use super::{Auth, tell_ended};
+use super::{Auth, DECISIONS, tell_ended};
 use crate::audit::{Caller, Event, Trail};
 use crate::error::AuthError;
 use crate::mail::Message;
@@ -26,15 +25,13 @@ impl Auth {
         caller: &Caller,
     ) -> Result<(), AuthError> {
         let event = Event::PasswordResetAsked;
-        let trail = Trail::of(caller).with(&event, self.clock.now(), None);
-        self.ask_for_letters(email, Message::ResetAsked, &trail)
-            .await?;
-        event.tell();
-        Ok(())
+        self.ask_for_letters(email, Message::ResetAsked, &event, caller)
+            .await
     }
 
     /// Sets a new password in exchange for a mailed token; every session of its user ends in the same
-    /// transaction. Whoever shows the token reads the account's mail, so that its address is proven.
+    /// transaction. Whoever shows the token reads the account's mail, so that its address is proven. What
+    /// was attempted at the account counts no more, also from here and on this `device`.
     ///
     /// # Errors
     /// [`AuthError::MailedTokenInvalid`], [`AuthError::MailedTokenExpired`], [`AuthError::Validation`] on
@@ -44,11 +41,12 @@ impl Auth {
         &self,
         token: &str,
         new: Password,
+        device: Option<&str>,
         caller: &Caller,
     ) -> Result<(), AuthError> {
         self.admit(LocalAction::MailedToken, caller.address)?;
         let mut hashed = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             let (stored, account) = self.shown_reset_token(token, caller.address).await?;
             let encoded = if let Some(encoded) = hashed.take() {
                 encoded
@@ -56,14 +54,12 @@ impl Auth {
                 let owner = PasswordOwner::of(&account.user);
                 self.new_password(new.clone(), owner)
                     .await
-                    .map_err(|error| match error {
-                        AuthError::Validation(refusal) => refusal.about("new_password").into(),
-                        other => other,
-                    })?
+                    .map_err(|error| error.about("new_password"))?
             };
             let user = &account.user;
             let (now, by) = (self.clock.now(), EndedBy::User(user.id));
             let event = Event::PasswordReset { user: user.id };
+            let verified = Event::EmailVerified { user: user.id };
             let reset = PasswordReset {
                 token: stored.id,
                 user: user.id,
@@ -73,11 +69,19 @@ impl Auth {
                 ending: EndedAt { at: now, by },
                 mail: self.mail_to(user, Message::PasswordReset),
                 trail: Trail::of(caller).with(&event, now, Some(by)),
+                proof: Trail::of(caller).with(&verified, now, Some(by)),
             };
             match self.store.reset_password(&reset).await? {
-                ResetOutcome::Reset(ended) => {
+                ResetOutcome::Reset { ended, proven } => {
                     event.tell();
+                    if proven {
+                        verified.tell();
+                    }
                     tell_ended(&ended);
+                    let mut user = account.user;
+                    user.email_verified |= proven;
+                    let device = self.known_device(device, Some(user.id));
+                    self.forget_attempts_at(&user, device, caller).await;
                     return Ok(());
                 }
                 // Somebody was faster; or only a login, which has re-hashed the very same password.

@@ -3,16 +3,13 @@
 use countersign_token::csrf;
 use subtle::ConstantTimeEq as _;
 
-use super::{Auth, Grant, tell_ended};
+use super::{Auth, DECISIONS, Grant, tell_ended};
 use crate::audit::{Caller, Event, Trail};
 use crate::csrf::CsrfToken;
 use crate::error::{AuthError, StoreError};
 use crate::refresh_token::{LegacyTokens, PresentedLegacyToken, RefreshTokenError};
 use crate::session::{EndReason, EndedBy, Session};
 use crate::store::{TakeOver, TakeOverOutcome};
-
-/// How often it is decided again when another request with the same token came between.
-const ATTEMPTS: usize = 4;
 
 /// A refresh token of the Django site's, as a request presents it.
 #[derive(Clone, Copy)]
@@ -54,7 +51,7 @@ impl Auth {
         // The new access token is signed with the keys as they stand.
         self.catch_up().await?;
         let as_refresh_token = presented.as_refresh_token();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             if let Some(grant) = self.open_taken_over(&presented, caller).await? {
                 return Ok(grant);
             }

@@ -1,6 +1,6 @@
 //! Users: made and changed from the command line and the admin site, and by themselves.
 
-use super::{Auth, CurrentUser, tell_ended};
+use super::{Auth, CurrentUser, DECISIONS, tell_ended};
 use crate::audit::{Actor, Caller, Event, Trail};
 use crate::error::{AuthError, StoreError};
 use crate::mail::{Mail, Message, masked};
@@ -8,9 +8,6 @@ use crate::password::{EncodedPassword, Password, PasswordOwner, PolicyError};
 use crate::session::EndedBy;
 use crate::store::{AccountChange, AccountChangeKind, CreateUserError, EndedAt, UserQuery};
 use crate::user::{Email, NewUser, PersonName, ProfileChange, User, UserId, Username};
-
-/// How often the making of a user is tried that the names of others were in the way of.
-const ATTEMPTS: usize = 3;
 
 /// How many users one transaction looks at for their names: some ten milliseconds, after which others have
 /// their turn.
@@ -76,7 +73,7 @@ impl Auth {
 
     /// Makes the user in the store, after the names of all others are known there.
     async fn create(&self, new: &NewUser, trail: &Trail) -> Result<User, AuthError> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..DECISIONS {
             match self.store.create_user(new, trail).await {
                 Ok(user) => return Ok(user),
                 Err(CreateUserError::UsernameTaken) => return Err(AuthError::UsernameTaken),
@@ -161,7 +158,8 @@ impl Auth {
         Ok(user)
     }
 
-    /// Sets a user's password without asking for the old one; every session of the user ends.
+    /// Sets a user's password without asking for the old one; every session of the user ends, and what was
+    /// attempted at the account counts no more.
     ///
     /// # Errors
     /// [`AuthError::Validation`], [`AuthError::NoSuchUser`], [`AuthError::Overloaded`], or the
@@ -177,7 +175,9 @@ impl Auth {
         let mail = self.mail_to(user, Message::PasswordChanged { by: by.by });
         let event = Event::PasswordSet { user: user.id };
         let kind = AccountChangeKind::Password(encoded);
-        self.change(&event, user.id, kind, &by, mail).await
+        let user = self.change(&event, user.id, kind, &by, mail).await?;
+        self.forget_attempts_at(&user, None, &by.caller).await;
+        Ok(user)
     }
 
     /// Lets a user sign in, or not; deactivation ends every session of the user.

@@ -101,6 +101,7 @@ macro_rules! store_contract {
             an_attempt_is_counted_everywhere_or_nowhere
             what_is_given_back_is_ones_own
             successes_at_once_leave_nothing_behind
+            attempts_are_forgotten_of_some_and_not_of_others
             counters_that_are_forgotten_are_removed
             a_silent_counter_has_nobody_wait
             a_mail_is_kept_with_the_change_that_it_tells_of

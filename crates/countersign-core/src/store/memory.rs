@@ -731,15 +731,19 @@ impl Store for MemoryStore {
             return Ok(ResetOutcome::Dead);
         }
         *password = reset.new.clone();
-        user.email_verified |= !is_others;
+        let proven = !user.email_verified && !is_others;
+        user.email_verified |= proven;
         let end = reset.ending.because(EndReason::PasswordChanged);
         let ended = tables.end_all(reset.user, None, end);
         tables.queue(reset.mail.as_ref());
         tables.leave(&reset.trail, &ended);
+        if proven {
+            tables.record(reset.proof.entries.iter().cloned());
+        }
         drop(guard);
         self.tell_ended(&ended);
         self.watchers.tell(Change::UserChanged(reset.user));
-        Ok(ResetOutcome::Reset(ended))
+        Ok(ResetOutcome::Reset { ended, proven })
     }
 
     async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError> {
@@ -914,6 +918,15 @@ impl Store for MemoryStore {
                 throttles.insert(*key, left);
             }
         }
+        Ok(())
+    }
+
+    async fn forget_attempts(&self, keys: &[ThrottleKey], trail: &Trail) -> Result<(), StoreError> {
+        let tables = &mut *self.tables();
+        for key in keys {
+            tables.throttles.remove(key);
+        }
+        tables.record(trail.entries.iter().cloned());
         Ok(())
     }
 

@@ -35,7 +35,7 @@ use crate::password::EncodedPassword;
 use crate::session::{
     EndReason, EndedBy, EndedSession, Generation, Session, SessionEnd, SessionId, SessionLimits,
 };
-use crate::throttle::{AttemptOutcome, Refund, Reservation};
+use crate::throttle::{AttemptOutcome, Refund, Reservation, ThrottleKey};
 use crate::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 
 #[cfg(any(test, feature = "testing"))]
@@ -278,6 +278,9 @@ pub trait Store: Send + Sync + 'static {
     /// Gives back what an attempt reserved, and nothing that others have reserved since.
     async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError>;
 
+    /// Removes these counters, whatever they say: what was attempted so far counts no more.
+    async fn forget_attempts(&self, keys: &[ThrottleKey], trail: &Trail) -> Result<(), StoreError>;
+
     /// Removes at most so many counters that say nothing any more; gives how many.
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError>;
 
@@ -500,13 +503,20 @@ pub struct PasswordReset {
     pub mail: Option<Mail>,
     /// What it leaves in the audit log.
     pub trail: Trail,
+    /// What it leaves there, too, if the address was not proven before and is now.
+    pub proof: Trail,
 }
 
 /// What became of a [`PasswordReset`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResetOutcome {
-    /// The password is the new one, and these sessions ended.
-    Reset(Vec<EndedSession>),
+    /// The password is the new one.
+    Reset {
+        /// The sessions that ended.
+        ended: Vec<EndedSession>,
+        /// Whether the address is proven only now.
+        proven: bool,
+    },
     /// The token has been used, or the account has changed since it was mailed.
     Dead,
 }

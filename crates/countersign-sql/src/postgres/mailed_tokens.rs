@@ -144,8 +144,12 @@ pub(super) async fn reset_password(
         link.roll_back().await?;
         return Ok(Done::quietly(ResetOutcome::Dead));
     }
+    let was_proven = found.is_some_and(|found| found.user.email_verified);
     // Somebody else may have proven the address: the password is this user's all the same.
-    prove(link, sql, &reset.email, reset.user, reset.ending.at).await?;
+    let proven = !was_proven && prove(link, sql, &reset.email, reset.user, reset.ending.at).await?;
+    if proven {
+        audit::leave(link, &reset.proof).await?;
+    }
     mail::queue(link, reset.mail.as_ref()).await?;
     let changing = Changing {
         password: Some(&reset.new),
@@ -153,11 +157,14 @@ pub(super) async fn reset_password(
         ..Changing::default()
     };
     let (user, ending) = (reset.user, reset.ending);
-    let Done { outcome, changes } = changing
+    let Done {
+        outcome: ended,
+        changes,
+    } = changing
         .commit(link, sql, user, ending, &reset.trail)
         .await?;
     Ok(Done {
-        outcome: ResetOutcome::Reset(outcome),
+        outcome: ResetOutcome::Reset { ended, proven },
         changes,
     })
 }

@@ -56,7 +56,7 @@ use countersign_core::store::{
     Watchers,
 };
 use countersign_core::survey::Survey;
-use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
+use countersign_core::throttle::{AttemptOutcome, Refund, Reservation, ThrottleKey};
 use countersign_core::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 
@@ -679,6 +679,14 @@ impl Store for PostgresStore {
         self.writer
             .write((refunds.to_vec(), now), |link, _, (refunds, now)| {
                 Box::pin(throttle::refund(link, refunds, *now))
+            })
+            .await
+    }
+
+    async fn forget_attempts(&self, keys: &[ThrottleKey], trail: &Trail) -> Result<(), StoreError> {
+        self.writer
+            .write((keys.to_vec(), trail.clone()), |link, _, (keys, trail)| {
+                Box::pin(throttle::forget(link, keys, trail))
             })
             .await
     }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use countersign_core::audit::Trail;
 use countersign_core::error::StoreError;
 use countersign_core::throttle::{
     AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey, decide,
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::audit::{left, write_trail};
 use super::failure::Failure;
 use super::link::Link;
 use super::readers::Readers;
@@ -112,6 +114,29 @@ async fn commit(
     )
     .await?;
     Ok(())
+}
+
+pub(super) async fn forget(
+    link: &Link,
+    keys: &[ThrottleKey],
+    trail: &Trail,
+) -> Result<Done<()>, Failure> {
+    let sql = concat!(
+        "WITH ",
+        left!("$2", "VALUES (NULL::bigint)"),
+        " DELETE FROM countersign_throttle WHERE key IN (
+             SELECT key FROM countersign_throttle WHERE key = ANY($1) ORDER BY key FOR UPDATE)"
+    );
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key.0[..]).collect();
+    link.query(
+        sql,
+        &[
+            (&keys, Type::BYTEA_ARRAY),
+            (&write_trail(trail), Type::TEXT),
+        ],
+    )
+    .await?;
+    Ok(Done::quietly(()))
 }
 
 pub(super) async fn sweep(link: &Link, now: Timestamp, most: u32) -> Result<Done<u32>, Failure> {

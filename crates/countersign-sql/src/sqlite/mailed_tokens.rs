@@ -99,28 +99,27 @@ pub(super) fn reset_password(
     sql: &Statements,
     reset: &PasswordReset,
 ) -> Result<ResetOutcome, Failure> {
-    let found = users::credentials_by_id(transition.connection, sql, reset.user)?;
+    let connection = transition.connection;
+    let found = users::credentials_by_id(connection, sql, reset.user)?;
     if !is_as_it_was(found.as_ref(), &reset.email, &reset.before)
-        || !use_up(transition.connection, reset.token)?
+        || !use_up(connection, reset.token)?
     {
         return Ok(ResetOutcome::Dead);
     }
-    users::write_password(transition.connection, sql, reset.user, &reset.new)?;
+    users::write_password(connection, sql, reset.user, &reset.new)?;
+    let was_proven = found.is_some_and(|found| found.user.email_verified);
     // Somebody else may have proven it: the password is this user's all the same.
-    if !is_others(transition.connection, sql, &reset.email, reset.user)? {
-        prove(
-            transition.connection,
-            &reset.email,
-            reset.user,
-            reset.ending.at,
-        )?;
+    let proven = !was_proven && !is_others(connection, sql, &reset.email, reset.user)?;
+    audit::record(connection, &reset.trail.entries)?;
+    if proven {
+        prove(connection, &reset.email, reset.user, reset.ending.at)?;
+        audit::record(connection, &reset.proof.entries)?;
     }
     let end = reset.ending.because(EndReason::PasswordChanged);
-    audit::record(transition.connection, &reset.trail.entries)?;
     let ended = sessions::end_all(transition, reset.user, None, end, &reset.trail)?;
     mail::queue(transition.connection, reset.mail.as_ref())?;
     transition.tell(Change::UserChanged(reset.user))?;
-    Ok(ResetOutcome::Reset(ended))
+    Ok(ResetOutcome::Reset { ended, proven })
 }
 
 pub(super) fn verify_email(

@@ -51,7 +51,7 @@ use countersign_core::store::{
     Watchers,
 };
 use countersign_core::survey::Survey;
-use countersign_core::throttle::{AttemptOutcome, Refund, Reservation};
+use countersign_core::throttle::{AttemptOutcome, Refund, Reservation, ThrottleKey};
 use countersign_core::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 
@@ -613,6 +613,13 @@ impl Store for SqliteStore {
         let refunds = refunds.to_vec();
         self.writer
             .write(move |transition| throttle::refund(transition.connection, &refunds, now))
+            .await
+    }
+
+    async fn forget_attempts(&self, keys: &[ThrottleKey], trail: &Trail) -> Result<(), StoreError> {
+        let (keys, trail) = (keys.to_vec(), trail.clone());
+        self.writer
+            .write(move |transition| throttle::forget(transition.connection, &keys, &trail))
             .await
     }
 

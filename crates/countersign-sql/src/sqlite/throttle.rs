@@ -1,5 +1,6 @@
 //! Transitions of throttling's counters.
 
+use countersign_core::audit::Trail;
 use countersign_core::throttle::{
     AttemptDecision, AttemptOutcome, Counter, Refund, Reservation, ThrottleKey, decide,
 };
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::failure::Failure;
-use super::rows;
+use super::{audit, rows};
 
 /// How long an attempt would have to wait by the counters as they stand, if it would: then nothing is
 /// written, and whoever floods us costs a read.
@@ -55,6 +56,19 @@ pub(super) fn refund(
         }
     }
     Ok(())
+}
+
+pub(super) fn forget(
+    connection: &Connection,
+    keys: &[ThrottleKey],
+    trail: &Trail,
+) -> Result<(), Failure> {
+    let mut remove =
+        connection.prepare_cached("DELETE FROM countersign_throttle WHERE key = ?1")?;
+    for key in keys {
+        remove.execute([key.0])?;
+    }
+    audit::record(connection, &trail.entries)
 }
 
 pub(super) fn sweep(connection: &Connection, now: Timestamp, most: u32) -> Result<u32, Failure> {

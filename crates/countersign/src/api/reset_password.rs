@@ -80,10 +80,13 @@ pub(crate) async fn reset_password(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
+    let headers = request.headers().clone();
+    let device = state.settings.cookies.presented_device(&headers);
     let mut fields = Fields::from_json(request).await?;
     let token = fields.text("token");
     let new = fields.password("new_password");
     let (token, new) = fields.finish(token.zip(new))?;
-    state.auth.reset_password(&token, new, &caller).await?;
+    let auth = &state.auth;
+    auth.reset_password(&token, new, device, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }

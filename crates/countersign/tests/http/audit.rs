@@ -415,3 +415,42 @@ async fn a_proxys_request_id_is_the_entrys() {
     let address = news[0].caller.address.map(|address| address.to_string());
     assert_eq!(address.as_deref(), Some("198.51.100.4"));
 }
+
+/// Whoever asks for a letter is nobody yet; whoever shows its token is the user, whose address is proven by it
+/// if it was not before.
+#[tokio::test]
+async fn letters_that_are_asked_for_and_what_their_tokens_prove_leave_entries() {
+    let service = Setup::development().with_mail().start().await;
+    service.make_user("ana").await;
+    let visitor = service.visitor();
+    let mut log = Reader::of(&service).await;
+    let ask = async |path: &str, email: &str| {
+        let call = visitor.post(path).json(&json!({"email": email}));
+        assert!(call.send().await.status.is_success());
+    };
+    let reset = async |password: &str| {
+        ask("/users/password/reset", "ana@example.org").await;
+        let body = json!({"token": service.mailed_token().await, "new_password": password});
+        let call = visitor.post("/users/password/reset/confirm").json(&body);
+        call.send().await.expect(StatusCode::NO_CONTENT);
+        service.letters().await;
+    };
+    let ana = service.auth.find_user("ana").await.unwrap().id;
+    let by_ana = |event: &str| format!("{event} by user {ana}");
+    for email in ["ana@example.org", "nobody@example.org"] {
+        ask("/users/email/verify/resend", email).await;
+        log.expect(&["email_verification_asked by nobody"]).await;
+        service.letters().await;
+    }
+    reset("a quiet river under old stars").await;
+    log.expect(&[
+        "password_reset_asked by nobody",
+        &by_ana("password_reset"),
+        &by_ana("email_verified"),
+    ])
+    .await;
+    // It is proven once.
+    reset("another river under other stars").await;
+    log.expect(&["password_reset_asked by nobody", &by_ana("password_reset")])
+        .await;
+}

@@ -295,6 +295,21 @@ async fn an_address_that_registers_often_waits() {
         .expect(StatusCode::CREATED);
 }
 
+/// What the policy says of a password costs a check, and is an answer as well.
+#[tokio::test]
+async fn an_address_that_is_refused_often_waits_as_well() {
+    let (_service, visitor) = open_to_all().await;
+    let weak = with(zoe(), "password", "password1");
+    for _ in 0..20 {
+        let answer = register(&visitor, &weak).await;
+        let answer = answer.refused(400, "validation_failed");
+        assert_eq!(answer.field_errors(), ["password:password_too_common"]);
+    }
+    for body in [weak, zoe()] {
+        register(&visitor, &body).await.refused(429, "throttled");
+    }
+}
+
 #[tokio::test]
 async fn no_mailbox_is_flooded_by_those_who_register() {
     let (service, visitor) = open_to_all().await;

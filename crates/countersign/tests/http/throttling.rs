@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::harness::{Answer, Client, PASSWORD, Service, Setup, service_with_ana};
 use crate::troubled_store::{Trouble, TroubledStore};
 use countersign::core::auth::AuthSettings;
-use countersign::core::password::HashingSettings;
+use countersign::core::password::{HashingSettings, Password};
+use countersign::core::session::EndedBy;
 use countersign::core::throttle::Limit;
+use countersign::core::user::Email;
 use http::StatusCode;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -643,13 +645,7 @@ async fn two_names_of_one_user_are_guessed_at_no_more_often_than_one() {
     service.make_user("ana").await;
     service.make_user("bob").await;
     let visitor = service.visitor();
-    let call = visitor.post("/users/email/verify/resend");
-    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
-    answer.expect(StatusCode::NO_CONTENT);
-    let token = service.mailed_token().await;
-    let call = visitor.post("/users/email/verify");
-    let answer = call.json(&json!({"token": token})).send().await;
-    answer.expect(StatusCode::NO_CONTENT);
+    prove_anas_address(&service, &visitor).await;
     // Ten by each name, from four networks; and as many at an address that nobody has proven.
     for (first, second) in [("ana", "ana@example.org"), ("bob", "bob@example.org")] {
         for attempt in 0..10 {
@@ -673,4 +669,100 @@ async fn two_names_of_one_user_are_guessed_at_no_more_often_than_one() {
     service.later(900);
     let mut ana = visitor.elsewhere(8);
     ana.login("ana", PASSWORD).await.expect(StatusCode::OK);
+}
+
+/// Somebody has guessed at Ana's account by both names from everywhere, and she herself has tried, on her own
+/// device and on a new one, what her password might be.
+async fn guessed_at_by_everybody(service: &Service, device: &Client) -> Client {
+    let home = service.visitor();
+    for attempt in 0..40 {
+        for name in ["ana", "ana@example.org"] {
+            wrong(&home.elsewhere(attempt / 4), name).await;
+        }
+    }
+    for visitor in [device, &home] {
+        while wrong(visitor, "ana").await.code() != "throttled" {}
+    }
+    // No other device and no other place helps.
+    let mut new = service.visitor().elsewhere(99);
+    let answer = new.login("ana@example.org", PASSWORD).await;
+    assert!(answer.status.is_client_error(), "{answer:?}");
+    home
+}
+
+async fn prove_anas_address(service: &Service, visitor: &Client) {
+    let call = visitor.post("/users/email/verify/resend");
+    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    let token = service.mailed_token().await;
+    let call = visitor.post("/users/email/verify");
+    let answer = call.json(&json!({"token": token})).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+}
+
+async fn service_with_ana_who_gets_mail() -> (Service, Client) {
+    let service = Setup::development().with_mail().start().await;
+    service.make_user("ana").await;
+    let device = service.signed_in("ana").await;
+    prove_anas_address(&service, &device).await;
+    (service, device)
+}
+
+#[tokio::test]
+async fn whoever_sets_a_new_password_by_mail_does_not_wait_for_guesses_at_the_old_one() {
+    const NEW: &str = "a quiet river under old stars";
+    let (service, mut device) = service_with_ana_who_gets_mail().await;
+    let home = guessed_at_by_everybody(&service, &device).await;
+    service.letters().await;
+    let call = device.post("/users/password/reset");
+    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+    answer.expect(StatusCode::ACCEPTED);
+    let token = service.mailed_token().await;
+    let body = json!({"token": token, "new_password": NEW});
+    let call = device.post("/users/password/reset/confirm").with_cookies();
+    let answer = call.json(&body).send().await;
+    answer.expect(StatusCode::NO_CONTENT);
+    for name in ["ana", "ana@example.org"] {
+        for visitor in [&home, &service.visitor().elsewhere(99)] {
+            let answer = visitor.clone().login(name, NEW).await;
+            answer.expect(StatusCode::OK);
+        }
+        device.login(name, NEW).await.expect(StatusCode::OK);
+    }
+    // Guesses at the new one are counted as ever.
+    looks_at(&home, "ana", 5).await;
+}
+
+#[tokio::test]
+async fn whoever_has_been_given_a_new_password_waits_for_no_guesses_at_the_old_one() {
+    const NEW: &str = "set at the command line";
+    let (service, device) = service_with_ana_who_gets_mail().await;
+    guessed_at_by_everybody(&service, &device).await;
+    let ana = service.auth.find_user("ana").await.unwrap();
+    let new = Password::new(NEW.to_owned()).unwrap();
+    let by = EndedBy::CommandLine;
+    service.auth.set_password(&ana, new, by).await.unwrap();
+    for name in ["ana", "ana@example.org"] {
+        let mut somewhere = service.visitor().elsewhere(99);
+        somewhere.login(name, NEW).await.expect(StatusCode::OK);
+    }
+}
+
+/// Bob says that Ana's address is his, and has not proven it: a new password of his opens nothing of hers.
+#[tokio::test]
+async fn a_new_password_forgets_no_guesses_at_an_address_that_its_user_has_not_proven() {
+    let (service, _) = service_with_ana_who_gets_mail().await;
+    service.make_user("bob").await;
+    let by = EndedBy::CommandLine;
+    let bob = service.auth.find_user("bob").await.unwrap();
+    let anas = Email::parse("ana@example.org").unwrap();
+    let bob = service.auth.set_email(&bob, anas, by).await.unwrap();
+    let stranger = service.visitor();
+    for attempt in 0..20 {
+        wrong(&stranger.elsewhere(attempt / 5), "ana@example.org").await;
+    }
+    let new = Password::new("set at the command line".to_owned()).unwrap();
+    service.auth.set_password(&bob, new, by).await.unwrap();
+    let answer = wrong(&stranger.elsewhere(99), "ana@example.org").await;
+    answer.refused(429, "throttled");
 }

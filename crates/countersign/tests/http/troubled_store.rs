@@ -18,7 +18,7 @@ use countersign::core::store::{
     SealedSigningKey, SessionQuery, SessionSweep, Store, Swept, TakeOver, TakeOverOutcome,
     UserQuery, Watcher, Watchers,
 };
-use countersign::core::throttle::{AttemptOutcome, Refund, Reservation};
+use countersign::core::throttle::{AttemptOutcome, Refund, Reservation, ThrottleKey};
 use countersign::core::user::{Credentials, Email, NewUser, ProfileChange, User, UserId};
 use jiff::Timestamp;
 use tokio::sync::Barrier;
@@ -450,6 +450,11 @@ impl Store for TroubledStore {
     async fn refund_attempt(&self, refunds: &[Refund], now: Timestamp) -> Result<(), StoreError> {
         self.write().await?;
         self.inner.refund_attempt(refunds, now).await
+    }
+
+    async fn forget_attempts(&self, keys: &[ThrottleKey], trail: &Trail) -> Result<(), StoreError> {
+        self.write().await?;
+        self.inner.forget_attempts(keys, trail).await
     }
 
     async fn sweep_throttles(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {

@@ -127,6 +127,7 @@ fn reset(token: &MailedToken, owner: &User) -> PasswordReset {
         },
         mail: Some(mail(Message::PasswordReset)),
         trail: trail(Event::PasswordReset { user: owner.id }),
+        proof: trail(Event::EmailVerified { user: owner.id }),
     }
 }
 
@@ -311,10 +312,10 @@ pub async fn a_reset_ends_every_session_and_uses_its_token_up(store: Arc<dyn Sto
     .await;
     let reset = reset(&token, &ana);
     let outcome = store.reset_password(&reset).await.unwrap();
-    let ResetOutcome::Reset(ended) = outcome else {
+    let ResetOutcome::Reset { ended, proven } = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(ended.len(), 2);
+    assert_eq!((ended.len(), proven), (2, true));
     for session in [one.id, other.id] {
         let reason = end_reason(&*store, session).await;
         assert_eq!(reason, Some(EndReason::PasswordChanged));
@@ -333,7 +334,26 @@ pub async fn a_reset_ends_every_session_and_uses_its_token_up(store: Arc<dyn Sto
     assert_eq!(outcome, ResetOutcome::Dead);
     let mut left = events_of(&*store, &ana).await;
     left.sort_unstable();
-    assert_eq!(left, ["password_reset", "session_ended", "session_ended"]);
+    let own = ["email_verified", "password_reset"];
+    assert_eq!(left, [&own[..], &["session_ended"; 2]].concat());
+    // Proven it is once.
+    let token = kept(
+        &*store,
+        &ana,
+        MailedPurpose::ResetPassword,
+        "ana@example.org",
+    )
+    .await;
+    let another = PasswordReset {
+        before: password("new"),
+        ..self::reset(&token, &ana)
+    };
+    let outcome = store.reset_password(&another).await.unwrap();
+    let proven = matches!(outcome, ResetOutcome::Reset { proven: true, .. });
+    assert!(!proven, "{outcome:?}");
+    let left = events_of(&*store, &ana).await;
+    let proofs = left.iter().filter(|event| *event == "email_verified");
+    assert_eq!(proofs.count(), 1, "{left:?}");
 }
 
 /// Whose password or address is another by now, or who may not sign in, resets nothing.
@@ -367,7 +387,7 @@ pub async fn a_reset_is_of_the_account_as_it_was(store: Arc<dyn Store>) {
     assert_eq!(outcome, ResetOutcome::Dead);
     set_active(true).await;
     let outcome = store.reset_password(&good).await.unwrap();
-    assert!(matches!(outcome, ResetOutcome::Reset(_)), "{outcome:?}");
+    assert!(matches!(outcome, ResetOutcome::Reset { .. }), "{outcome:?}");
 }
 
 /// Fifty at once with one token: one of them sets the password.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::after;
+use crate::audit::{AuditQuery, Event, Trail};
 use crate::store::Store;
 use crate::throttle::{AttemptOutcome, Limit, Refund, Reservation, ThrottleKey};
+use crate::user::UserId;
 
 const LIMIT: Limit = Limit::growing(5, Duration::from_secs(30), Duration::from_mins(15));
 
@@ -145,6 +147,37 @@ pub async fn successes_at_once_leave_nothing_behind(store: Arc<dyn Store>) {
     for _ in 0..100 {
         attempt(&*store, &[at(1, large)], 1).await.unwrap();
     }
+}
+
+/// Counters that are forgotten count nothing, others as before; and who has done it is kept with it.
+pub async fn attempts_are_forgotten_of_some_and_not_of_others(store: Arc<dyn Store>) {
+    let event = Event::PasswordReset { user: UserId(7) };
+    let trail = Trail::default().with(&event, after(1), None);
+    for number in 1..=3 {
+        for _ in 0..5 {
+            attempt(&*store, &[at(number, LIMIT)], 0).await.unwrap();
+        }
+    }
+    let keys = [1, 3, 9].map(|number| at(number, LIMIT).key);
+    let forgotten = store.forget_attempts(&keys, &trail).await;
+    forgotten.expect("the store works");
+    for number in [1, 3] {
+        for _ in 0..5 {
+            attempt(&*store, &[at(number, LIMIT)], 0).await.unwrap();
+        }
+    }
+    let told = attempt(&*store, &[at(2, LIMIT)], 0).await;
+    assert_eq!(told, Err(Duration::from_secs(30)));
+    let query = AuditQuery {
+        user: Some(UserId(7)),
+        session: None,
+        event: None,
+        since: None,
+        until: None,
+        after: None,
+        limit: 10,
+    };
+    assert_eq!(store.list_audit(&query).await.unwrap().len(), 1);
 }
 
 /// What is forgotten is removed, in batches; the rest stays.
