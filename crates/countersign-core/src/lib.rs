@@ -18,6 +18,7 @@ pub mod auth;
 pub mod client;
 pub mod clock;
 pub mod csrf;
+mod domain;
 pub mod error;
 pub mod keys;
 mod known;

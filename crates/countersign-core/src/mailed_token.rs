@@ -144,7 +144,7 @@ impl Registration {
             |_: ValidationError| StoreError::Corrupt("a registration that cannot be".to_owned());
         Ok(NewUser {
             username: Username::parse(&self.username).map_err(wrong)?,
-            email: Email::parse(&self.email).map_err(wrong)?,
+            email: Email::parse_known(&self.email).map_err(wrong)?,
             first_name: PersonName::parse("first_name", &self.first_name).map_err(wrong)?,
             last_name: PersonName::parse("last_name", &self.last_name).map_err(wrong)?,
             password: self.password,

@@ -1,11 +1,13 @@
 //! A user: a row of Django's `auth_user`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 
+use crate::domain;
 pub use crate::likeness::Likeness;
 use crate::password::EncodedPassword;
 use crate::validation::{FieldError, ValidationError};
@@ -120,39 +122,55 @@ fn is_username_character(character: char) -> bool {
     character.is_alphanumeric() || "_@.+-".contains(character)
 }
 
-/// An e-mail address as it is stored: empty, or one `@` with something on both sides and the domain
-/// in lower case. Whether mail arrives there is another question, and answered by sending some.
+/// An e-mail address as it is stored: empty, or one `@` with something on both sides, behind it a domain in
+/// lower case. Whether mail arrives there is another question, and answered by sending some.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Email(String);
 
 impl Email {
-    /// Reads and checks an address; empty means none.
+    /// Reads and checks a new address; empty means none. Its domain is one that there can be, by IDNA and
+    /// by the DNS.
     ///
     /// # Errors
     /// A [`FieldError`] on `email`.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
+        Self::read(text, domain::of_new)
+    }
+
+    /// Reads an address that somebody may have already; empty means none. Other programs have stored some
+    /// whose domain no new one can have, and their users are to be found all the same.
+    ///
+    /// # Errors
+    /// A [`FieldError`] on `email`.
+    pub fn parse_known(text: &str) -> Result<Self, ValidationError> {
+        Self::read(text, |domain| Some(domain.to_lowercase()))
+    }
+
+    fn read(text: &str, domain: impl Fn(&str) -> Option<String>) -> Result<Self, ValidationError> {
         let text = text.trim();
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let invalid = || {
-            FieldError::new(
-                "email",
-                "invalid",
-                "Enter an e-mail address like ana@example.org.",
-            )
+        let read = || {
+            if text.chars().nth(MAX_EMAIL_CHARACTERS).is_some() {
+                return None;
+            }
+            let (local, typed) = text.rsplit_once('@')?;
+            let clean = |part: &str| {
+                !part.is_empty()
+                    && !part
+                        .chars()
+                        .any(|c| c.is_control() || c.is_whitespace() || "<>,;@".contains(c))
+            };
+            let typed = Some(typed).filter(|typed| clean(local) && clean(typed))?;
+            let address = format!("{local}@{}", domain(typed)?);
+            // In Unicode it may be longer than it was typed.
+            (address.chars().count() <= MAX_EMAIL_CHARACTERS).then_some(Self(address))
         };
-        let (local, domain) = text.rsplit_once('@').ok_or_else(invalid)?;
-        let clean = |part: &str| {
-            !part.is_empty()
-                && !part
-                    .chars()
-                    .any(|c| c.is_control() || c.is_whitespace() || "<>,;@".contains(c))
-        };
-        if !clean(local) || !clean(domain) || text.chars().count() > MAX_EMAIL_CHARACTERS {
-            return Err(invalid().into());
-        }
-        Ok(Self(format!("{local}@{}", domain.to_lowercase())))
+        read().ok_or_else(|| {
+            let detail = "Enter an e-mail address like ana@example.org.";
+            FieldError::new("email", "invalid", detail).into()
+        })
     }
 
     /// The address itself; empty for none.
@@ -167,20 +185,52 @@ impl Email {
         Self::fold(&self.0)
     }
 
+    /// The same with the domain in Unicode, as it may be stored; empty for none. It is the very same where
+    /// the domain is ASCII.
+    pub fn folded_in_unicode(&self) -> String {
+        let folded = self.folded();
+        match folded.rsplit_once('@') {
+            Some((local, domain)) => format!("{local}@{}", domain::in_unicode(domain)),
+            None => folded,
+        }
+    }
+
     /// The form in which two addresses are compared, of one as it is stored: NFC, and in lower case
-    /// before the `@` as well as behind it, for no provider gives `Ana@` and `ana@` to two people.
+    /// before the `@` as well as behind it, for no provider gives `Ana@` and `ana@` to two people. The domain
+    /// is in ASCII, so that one in Unicode and its `xn--` form are the same.
     ///
     /// Folded no further: `ß` is not `ss`, and no dots or `+words` are left out, since these may be
-    /// other people's mailboxes. A domain in Unicode and its `xn--` form are two addresses.
+    /// other people's mailboxes.
     ///
     /// Only for comparing. Some letters fold to those of ASCII (the Kelvin sign to `k`), so whoever looks a
     /// user up by this writes to the address that is stored, never to the one that was typed
     /// (CVE-2019-19844).
     pub fn fold(address: &str) -> String {
+        match Self::with_domain_in_ascii(address) {
+            Some((local, domain)) => format!("{}@{domain}", Self::fold_letters(local)),
+            None => Self::fold_letters(address),
+        }
+    }
+
+    /// The form in which mail servers take it, of one as it is stored: with the domain in ASCII, if it is
+    /// one.
+    pub fn for_delivery(address: &str) -> String {
+        match Self::with_domain_in_ascii(address) {
+            Some((local, domain)) => format!("{local}@{domain}"),
+            None => address.to_owned(),
+        }
+    }
+
+    /// What is before the `@`, and the domain. `None`: there is no domain that IDNA knows.
+    fn with_domain_in_ascii(address: &str) -> Option<(&str, Cow<'_, str>)> {
+        let (local, domain) = address.rsplit_once('@')?;
+        Some((local, domain::in_ascii(domain)?))
+    }
+
+    fn fold_letters(text: &str) -> String {
         // Letter by letter, and a sigma as any other: how it is written depends on what follows. Once
         // more into NFC, which lower case may have left.
-        address
-            .nfc()
+        text.nfc()
             .flat_map(char::to_lowercase)
             .map(|letter| if letter == 'ς' { 'σ' } else { letter })
             .nfc()
@@ -296,6 +346,31 @@ mod tests {
         assert_eq!(folded(""), "");
         let once = folded("\u{130}stanbul@example.org");
         assert_eq!(Email::fold(&once), once);
+    }
+
+    #[test]
+    fn an_address_is_one_in_whichever_form_its_domain_is_written() {
+        let both = ["ana@bücher.example", "Ana@XN--Bcher-KVA.example"];
+        for typed in both {
+            let email = Email::parse(typed).unwrap();
+            assert_eq!(email.folded(), "ana@xn--bcher-kva.example");
+            assert_eq!(email.folded_in_unicode(), "ana@bücher.example");
+        }
+        assert_eq!(
+            Email::for_delivery("Zoë@BÜCHER.example"),
+            "Zoë@xn--bcher-kva.example"
+        );
+    }
+
+    #[test]
+    fn what_others_have_stored_is_known_though_no_new_address_can_be_so() {
+        for known in ["ana@exa_mple.org", "ana@[192.0.2.1]", "ana@xn--a.example"] {
+            assert!(Email::parse(known).is_err(), "{known} is new");
+            let email = Email::parse_known(known).unwrap();
+            assert_eq!((email.as_str(), &*email.folded()), (known, known));
+            assert_eq!(Email::for_delivery(known), known);
+        }
+        assert!(Email::parse("ana@example.org.").is_err());
     }
 
     #[test]

@@ -168,10 +168,23 @@ impl Fields {
         self.checked(Password::new(text).map_err(|refusal| refusal.about(field)))
     }
 
-    /// An e-mail address that must be there.
+    /// A new e-mail address that must be there.
     pub(crate) fn email(&mut self, field: &'static str) -> Option<Email> {
+        self.address(field, Email::parse)
+    }
+
+    /// An e-mail address that somebody may have, which must be there.
+    pub(crate) fn known_email(&mut self, field: &'static str) -> Option<Email> {
+        self.address(field, Email::parse_known)
+    }
+
+    fn address(
+        &mut self,
+        field: &'static str,
+        parse: fn(&str) -> Result<Email, ValidationError>,
+    ) -> Option<Email> {
         let text = self.text(field)?;
-        let email = self.checked(Email::parse(&text).map_err(|refusal| refusal.about(field)))?;
+        let email = self.checked(parse(&text).map_err(|refusal| refusal.about(field)))?;
         if email.as_str().is_empty() {
             self.refuse(field, "required", "Enter an e-mail address.");
             return None;

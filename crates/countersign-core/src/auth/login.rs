@@ -129,7 +129,7 @@ impl Auth {
         // Looked up in any case, so that the time does not tell which of the two it is. Whoever has proven
         // to have exactly this address comes first: a name is no proof, and must not stand in the way of
         // one. Otherwise it is whose name it is.
-        let by_address = match Email::parse(username) {
+        let by_address = match Email::parse_known(username) {
             Ok(address) => self.store.find_verified(&address).await?,
             Err(_) => None,
         };

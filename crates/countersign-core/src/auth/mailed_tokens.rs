@@ -125,7 +125,7 @@ impl Auth {
     }
 
     async fn verification_letters(&self, wish: &Mail) -> Result<Prepared, StoreError> {
-        let Ok(email) = Email::parse(&wish.recipient) else {
+        let Ok(email) = Email::parse_known(&wish.recipient) else {
             return Ok(Prepared::Dead);
         };
         let users = self.users_with(&wish.recipient).await?;
@@ -188,7 +188,7 @@ impl Auth {
     }
 
     async fn users_with(&self, address: &str) -> Result<Vec<Credentials>, StoreError> {
-        let Ok(email) = Email::parse(address) else {
+        let Ok(email) = Email::parse_known(address) else {
             return Ok(Vec::new());
         };
         let mut found = self.store.find_by_email(&email, MOST_USERS).await?;
@@ -231,7 +231,7 @@ impl Auth {
                 Ok(users.into_iter().next())
             }
             StoredToken::OfUser(token, _) if token.purpose == MailedPurpose::ChangeEmail => {
-                let Ok(email) = Email::parse(&token.email) else {
+                let Ok(email) = Email::parse_known(&token.email) else {
                     return Ok(None);
                 };
                 let owner = self.store.find_verified(&email).await?;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign_core::mail::{Mail, Message};
 use countersign_core::mailed_token::MailedLink;
+use countersign_core::user::Email;
 use jiff::Timestamp;
 use lettre::Address;
 use lettre::message::header::{HeaderName, HeaderValue, MessageId};
@@ -56,7 +57,7 @@ pub(super) struct Letter {
 impl Writer {
     /// Writes a mail. `None`: its recipient's address is none that mail can be sent to.
     pub(super) fn write(&self, mail: &Mail, link: Option<&MailedLink>) -> Option<Letter> {
-        let recipient: Address = mail.recipient.parse().ok()?;
+        let recipient: Address = Email::for_delivery(&mail.recipient).parse().ok()?;
         let values = self.values(mail, link);
         let words = self.templates.words(&mail.message, &values)?;
         let id = format!("<{}@{}>", mail.id, self.from.email.domain());

@@ -74,7 +74,7 @@ impl Statements {
             ),
             by_email: format!(
                 "SELECT {user}, auth_user.{password} FROM {table} AS auth_user
-                 WHERE lower(auth_user.{email}) = $1 OR auth_user.{email} = $2
+                 WHERE lower(auth_user.{email}) IN ($1, $4) OR auth_user.{email} = $2
                  ORDER BY {verified} DESC, auth_user.{id} LIMIT $3",
                 verified = verified(&users),
             ),

@@ -91,6 +91,7 @@ pub(super) async fn by_email(
                 (&address.folded(), Type::TEXT),
                 (&address.as_str(), Type::TEXT),
                 (&i64::from(most), Type::INT8),
+                (&address.folded_in_unicode(), Type::TEXT),
             ],
             rows::credentials,
         )

@@ -80,7 +80,7 @@ impl Statements {
             ),
             by_email: format!(
                 "SELECT {user}, {password} FROM {table}
-                 WHERE lower({table}.{email}) = ?1 OR {table}.{email} = ?2
+                 WHERE lower({table}.{email}) IN (?1, ?4) OR {table}.{email} = ?2
                  ORDER BY {verified} DESC, {table}.{id} LIMIT ?3",
                 verified = verified(&users, &format!("{table}.")),
             ),

@@ -162,7 +162,8 @@ pub(super) fn by_email(
     most: u32,
 ) -> Result<Vec<Credentials>, Failure> {
     let mut statement = connection.prepare_cached(&sql.by_email)?;
-    let found = statement.query(params![address.folded(), address.as_str(), most])?;
+    let unicode = address.folded_in_unicode();
+    let found = statement.query(params![address.folded(), address.as_str(), most, unicode])?;
     rows::all(found, rows::credentials)
 }
 

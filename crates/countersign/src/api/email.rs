@@ -9,7 +9,7 @@ use countersign_core::password::Password;
 use http::StatusCode;
 use utoipa::ToSchema;
 
-use crate::api::reset_password::AddressBody;
+use crate::api::reset_password::{AddressBody, asked_for};
 use crate::error::{ApiError, Problem};
 use crate::extract::{AuthenticatedFields, Fields};
 use crate::state::AppState;
@@ -97,9 +97,7 @@ pub(crate) async fn ask_verification(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let mut fields = Fields::from_json(request).await?;
-    let email = fields.email("email");
-    let email = fields.finish(email)?;
+    let email = asked_for(request).await?;
     state.auth.ask_verification(&email, &caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use countersign_core::audit::Caller;
+use countersign_core::user::Email;
 use http::StatusCode;
 use utoipa::ToSchema;
 
@@ -32,6 +33,13 @@ pub(crate) struct ResetBody {
     new_password: String,
 }
 
+/// The address that a letter is asked for.
+pub(crate) async fn asked_for(request: Request) -> Result<Email, ApiError> {
+    let mut fields = Fields::from_json(request).await?;
+    let email = fields.known_email("email");
+    fields.finish(email)
+}
+
 /// Ask to reset a password
 ///
 /// A letter with a link goes to whoever has this address. The answer is the same, and comes as soon,
@@ -53,9 +61,7 @@ pub(crate) async fn ask_password_reset(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let mut fields = Fields::from_json(request).await?;
-    let email = fields.email("email");
-    let email = fields.finish(email)?;
+    let email = asked_for(request).await?;
     state.auth.ask_password_reset(&email, &caller).await?;
     Ok(StatusCode::ACCEPTED)
 }
