@@ -476,7 +476,7 @@ impl Event<'_> {
             }
             Self::PasswordChangeRefused { user } => warn!(event, %user),
             Self::PasswordResetAsked | Self::RegistrationAsked | Self::EmailVerificationAsked => {
-                info!(event)
+                info!(event);
             }
             Self::MailedTokenRefused { reason } => info!(event, reason),
             Self::Throttled { limit, user } => info!(event, limit, user = user.map(display)),

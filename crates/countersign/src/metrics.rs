@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use countersign_core::audit::{event_counts, lost_entries};
 use countersign_core::clock::{Clock as _, SystemClock};
+use countersign_core::mail::MailWaiting;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 
@@ -232,6 +233,28 @@ pub(crate) fn page(state: &AppState) -> String {
         "1 while what other processes change is heard of, or else 0: then each request asks the database.",
     );
     page.sample("", &[], u8::from(load.hears_changes));
+    page.metric(
+        "countersign_changes_silent_seconds",
+        "gauge",
+        "Since the database last said that all changes have been told; 0 where nobody else changes it.",
+    );
+    page.sample("", &[], load.silent_for.as_secs_f64());
+    page.metric(
+        "countersign_throttle_refusals_remembered",
+        "gauge",
+        "Refused attempts that are remembered, so that the database is not asked again.",
+    );
+    page.sample("", &[], load.refusals_remembered);
+    page.metric(
+        "countersign_mail_waiting",
+        "gauge",
+        "Mails that wait, by whether one was tried; of processes that deliver mail.",
+    );
+    if let Some(MailWaiting { waiting, tried }) = load.mail {
+        let untried = waiting.saturating_sub(tried);
+        page.sample("", &[("tried", "no")], untried);
+        page.sample("", &[("tried", "yes")], tried);
+    }
     page.metric(
         "countersign_revocation_followers",
         "gauge",

@@ -70,7 +70,7 @@ impl Auth {
         let address = email.as_str().to_owned();
         let token = self.new_token(MailedPurpose::ChangeEmail, &account, address);
         let message = Message::ChangeEmail { token: token.id };
-        let mail = self.mail_to_address(email, &user.username, message);
+        let mail = self.mail_to_address(email, message);
         let event = Event::EmailChangeAsked { user: user.id };
         let by = Some(EndedBy::User(user.id));
         let issue = IssueToken {

@@ -264,7 +264,11 @@ impl Auth {
         Ok(Some(self.grant(&session, account, powers, now)))
     }
 
-    /// What there is to tell of a sign-in that is about to succeed. Of two at the same moment each tells.
+    /// What there is to tell of a sign-in that is about to succeed.
+    ///
+    /// Of two at the same moment each tells, although the second could know of the first if it were decided in
+    /// their transactions: they are two sessions, of which one may be a stranger's, and a notice too many is
+    /// better than that one of them goes without.
     async fn news(
         &self,
         user: &User,

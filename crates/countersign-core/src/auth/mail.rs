@@ -10,7 +10,7 @@ use crate::audit::Event;
 use crate::error::StoreError;
 use crate::mail::{
     ClaimedMail, DeliveryFailure, Mail, MailClaim, MailId, MailOutcome, MailTransport, Message,
-    schedule,
+    masked, schedule,
 };
 use crate::session::saturating_add;
 use crate::user::User;
@@ -49,7 +49,8 @@ impl Auth {
     /// processes on one store each takes its share.
     pub async fn run_mail(&self, transport: &dyn MailTransport, mut stop: watch::Receiver<bool>) {
         loop {
-            if let Err(error) = self.deliver_due(transport, Some(&stop)).await {
+            let delivered = self.deliver_due(transport, Some(&stop)).await;
+            if let Err(error) = delivered.and(self.count_mail().await) {
                 tracing::warn!(event = "mail_failed", cause = %error);
             }
             let stopping = stop.wait_for(|stopping| *stopping);
@@ -57,6 +58,16 @@ impl Auth {
                 return;
             }
         }
+    }
+
+    /// Notes how many mails wait, for [`Auth::load`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn count_mail(&self) -> Result<(), StoreError> {
+        let waiting = self.store.count_mail().await?;
+        *self.mail_waiting() = Some(waiting);
+        Ok(())
     }
 
     /// Delivers the mails that are due.
@@ -166,13 +177,36 @@ impl Auth {
             return None;
         }
         let now = self.clock.now();
+        let message = match message {
+            Message::EmailChanged { .. } if !self.may_be_quoted(user) => {
+                Message::EmailChanged { to: masked("") }
+            }
+            other => other,
+        };
         Some(Mail {
             id: MailId::new(now, &*self.randomness),
             recipient: user.email.clone(),
-            username: user.username.clone(),
+            username: self.greeting(user),
             message,
             queued_at: now,
         })
+    }
+
+    /// The name that a letter greets a user by; none where it would be a stranger's words.
+    pub(super) fn greeting(&self, user: &User) -> String {
+        if self.may_be_quoted(user) {
+            user.username.clone()
+        } else {
+            String::new()
+        }
+    }
+
+    /// Whether letters to a user's address may hold what the user has typed. Not to an address that is yet to
+    /// be proven where people make accounts with whichever address they like: its reader may be somebody else,
+    /// and is to be sent nobody's words by us.
+    fn may_be_quoted(&self, user: &User) -> bool {
+        let registration = self.settings.registration;
+        user.email_verified || !registration.enabled || registration.verify_email
     }
 }
 

@@ -43,7 +43,7 @@ impl Auth {
         let address = caller.address;
         self.count(Attempt::AskForLetters(address)).await?;
         let trail = Trail::of(caller).with(event, self.clock.now(), None);
-        let mail = self.mail_to_address(email, "", message);
+        let mail = self.mail_to_address(email, message);
         match self.unless_flooded(email, mail, address).await? {
             Some(mail) => self.store.queue_mail(&mail, &trail).await?,
             None => self.store.record_audit(&trail.entries).await?,
@@ -52,13 +52,8 @@ impl Auth {
         Ok(())
     }
 
-    /// A letter to an address, if mail is sent at all.
-    pub(super) fn mail_to_address(
-        &self,
-        email: &Email,
-        username: &str,
-        message: Message,
-    ) -> Option<Mail> {
+    /// A letter to an address, if mail is sent at all. It greets nobody by name: who reads it is not known.
+    pub(super) fn mail_to_address(&self, email: &Email, message: Message) -> Option<Mail> {
         if !self.settings.queue_mail {
             tracing::warn!(event = "mail_not_sent", kind = message.kind());
             return None;
@@ -67,7 +62,7 @@ impl Auth {
         Some(Mail {
             id: MailId::new(now, &*self.randomness),
             recipient: email.as_str().to_owned(),
-            username: username.to_owned(),
+            username: String::new(),
             message,
             queued_at: now,
         })
@@ -147,7 +142,7 @@ impl Auth {
             mail: Mail {
                 id: MailId::new(now, &*self.randomness),
                 recipient: waiting.email,
-                username: waiting.username,
+                username: String::new(),
                 message: Message::Register {
                     registration: waiting.id,
                 },
@@ -172,10 +167,15 @@ impl Auth {
                 MailedPurpose::VerifyEmail => Message::VerifyEmail { token: token.id },
                 MailedPurpose::ChangeEmail => Message::ChangeEmail { token: token.id },
             };
+            // Whoever gets a link that proves an address may be somebody else than the user.
+            let username = match purpose {
+                MailedPurpose::ResetPassword => self.greeting(&found.user),
+                MailedPurpose::VerifyEmail | MailedPurpose::ChangeEmail => String::new(),
+            };
             let mail = Mail {
                 id: MailId::new(now, &*self.randomness),
                 recipient: found.user.email,
-                username: found.user.username,
+                username,
                 message,
                 queued_at: now,
             };
@@ -208,8 +208,8 @@ impl Auth {
         }
         if let Some(owner) = self.owner_of_address(&stored).await? {
             let mail = Mail {
+                username: self.greeting(&owner.user),
                 recipient: owner.user.email,
-                username: owner.user.username,
                 message: Message::AddressTaken,
                 ..mail.clone()
             };

@@ -26,7 +26,7 @@ mod upkeep;
 mod users;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use countersign_token::{AccessClaims, Verifier};
@@ -40,6 +40,7 @@ use crate::csrf::{CsrfKey, CsrfToken};
 use crate::error::{AuthError, StoreError};
 use crate::keys::{AccessToken, KeyKeeper, KeyRing, KeySchedule};
 use crate::known::{self, Known, Standing};
+use crate::mail::MailWaiting;
 use crate::mailed_token::MailedTokens;
 use crate::password::PasswordHasher;
 use crate::refresh_token::{LegacyTokens, RefreshToken, RefreshTokens, unix_seconds};
@@ -110,6 +111,8 @@ pub struct Auth {
     swept_to: std::sync::Mutex<Option<SessionId>>,
     /// The user after whom the next round of upkeep goes on looking for new names.
     named_to: std::sync::Mutex<Option<UserId>>,
+    /// How many mails waited when this process delivered some last.
+    mail_waiting: std::sync::Mutex<Option<MailWaiting>>,
     /// What the clocks showed at the last round of upkeep.
     hands: std::sync::Mutex<Option<Hands>>,
     clock: Arc<dyn Clock>,
@@ -220,6 +223,7 @@ impl Auth {
             revocation_feed: RwLock::new(None),
             swept_to: std::sync::Mutex::new(None),
             named_to: std::sync::Mutex::new(None),
+            mail_waiting: std::sync::Mutex::new(None),
             hands: std::sync::Mutex::new(None),
             store,
             settings,
@@ -240,12 +244,22 @@ impl Auth {
     /// How busy this process is, for who watches it. Costs next to nothing.
     pub fn load(&self) -> Load {
         let (hashing_busy, hashing_waiting) = self.passwords.load();
+        let now = self.clock.now();
         Load {
             hashing_threads: self.settings.hashing.threads.max(1),
             hashing_busy,
             hashing_waiting,
-            hears_changes: self.known.standing(self.clock.now()) != Standing::Unheard,
+            hears_changes: self.known.standing(now) != Standing::Unheard,
+            silent_for: self.known.silent_for(),
+            refusals_remembered: self.refusals.remembered(now),
+            mail: *self.mail_waiting(),
         }
+    }
+
+    /// How many mails waited when this process looked last; `None`: it delivers none.
+    fn mail_waiting(&self) -> MutexGuard<'_, Option<MailWaiting>> {
+        let waiting = self.mail_waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the store answers.
@@ -380,6 +394,12 @@ pub struct Load {
     pub hashing_waiting: usize,
     /// Whether what other processes change is heard of.
     pub hears_changes: bool,
+    /// For how long the store has not said that all has been told; nothing where there is nobody else.
+    pub silent_for: Duration,
+    /// Refused attempts that are remembered, so that the store is not asked again.
+    pub refusals_remembered: usize,
+    /// Mails that wait, as of the last few seconds; `None`: this process delivers none.
+    pub mail: Option<MailWaiting>,
 }
 
 /// What a login or a refresh hands out.

@@ -103,7 +103,7 @@ impl Auth {
             expires_at: saturating_add(now, self.settings.mailed_tokens.verify_lifetime),
         };
         let message = Message::Register { registration: id };
-        let mail = self.mail_to_address(&new.email, username.as_str(), message);
+        let mail = self.mail_to_address(&new.email, message);
         let reserved = self
             .reserve_letter(&new.email, mail, caller.address)
             .await?;

@@ -23,7 +23,7 @@ use crate::session::{EndReason, EndedSession, SessionId};
 use crate::store::{Change, Watcher};
 
 /// After so long a silence what is known is not relied upon: what others end must hold by then.
-const LONGEST_SILENCE_MILLISECONDS: u64 = 250;
+const LONGEST_SILENCE: Duration = Duration::from_millis(250);
 
 /// How far what is known can be relied upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +125,17 @@ impl Known {
     /// Whether the store listens and has not said so for too long: this process stood still, and has not
     /// heard yet what others did meanwhile.
     fn is_silent(&self) -> bool {
+        self.silent_for() > LONGEST_SILENCE
+    }
+
+    /// For how long the store has not said that all was told; nothing if it never does.
+    pub(crate) fn silent_for(&self) -> Duration {
         let listened = self.listening.load(Ordering::Acquire);
+        if listened == 0 {
+            return Duration::ZERO;
+        }
         let now = self.milliseconds_until(Instant::now());
-        listened > 0 && now.saturating_sub(listened) > LONGEST_SILENCE_MILLISECONDS
+        Duration::from_millis(now.saturating_sub(listened))
     }
 
     /// Milliseconds from the start until then, and one.

@@ -143,7 +143,7 @@ pub struct Mail {
     pub id: MailId,
     /// The address that the user had then.
     pub recipient: String,
-    /// The user's name, to be greeted by.
+    /// The user's name, to be greeted by; empty where whoever reads it may be somebody else.
     pub username: String,
     /// What it says.
     pub message: Message,
@@ -189,6 +189,15 @@ pub enum MailOutcome {
     Done,
     /// It is due again at this time.
     Later(Timestamp),
+}
+
+/// How many mails wait, letters and wishes for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MailWaiting {
+    /// All of them.
+    pub waiting: u64,
+    /// Those among them that somebody has begun to deliver, and has not: most of them failed.
+    pub tried: u64,
 }
 
 /// Why a mail was not delivered, in words for the log that quote neither the mail nor a secret.

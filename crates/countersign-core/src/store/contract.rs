@@ -110,6 +110,8 @@ macro_rules! store_contract {
             a_claim_that_runs_out_is_somebody_elses
             mail_is_claimed_in_the_order_in_which_it_is_due
             a_wish_is_answered_once
+            mails_that_wait_are_counted
+            an_address_is_found_in_either_form_of_its_domain
             every_message_is_read_back
             a_user_has_a_few_tokens_of_a_purpose
             only_a_live_session_is_issued_a_token

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
-use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome};
+use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome, MailWaiting};
 use crate::mailed_token::{
     MOST_MAILED_TOKENS, MailedToken, MailedTokenId, Registration, StoredToken,
 };
@@ -654,6 +654,15 @@ impl Store for MemoryStore {
             }
         }
         Ok(true)
+    }
+
+    async fn count_mail(&self) -> Result<MailWaiting, StoreError> {
+        let outbox = &self.tables().outbox;
+        let tried = outbox.values().filter(|waiting| waiting.attempts > 0);
+        Ok(MailWaiting {
+            tried: tried.count() as u64,
+            waiting: outbox.len() as u64,
+        })
     }
 
     async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {

@@ -29,7 +29,7 @@ use thiserror::Error;
 
 use crate::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use crate::error::StoreError;
-use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome, MailWaiting};
 use crate::mailed_token::{MailedToken, MailedTokenId, Registration, StoredToken};
 use crate::password::EncodedPassword;
 use crate::session::{
@@ -207,6 +207,9 @@ pub trait Store: Send + Sync + 'static {
         outcome: MailOutcome,
     ) -> Result<bool, StoreError>;
 
+    /// How many mails wait. Of very many it counts some hundred thousand.
+    async fn count_mail(&self) -> Result<MailWaiting, StoreError>;
+
     /// Keeps a mail that no other transition carries.
     async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError>;
 
@@ -238,7 +241,9 @@ pub trait Store: Send + Sync + 'static {
     async fn verify_email(&self, proof: &EmailProof) -> Result<EmailOutcome, StoreError>;
 
     /// Reserves a name for somebody who has to prove an address first, unless somebody has the name or has
-    /// reserved it.
+    /// reserved it. Where the address is the name ([`is_named_by_email`](Self::is_named_by_email)) that would
+    /// tell who has an account: then nothing is reserved and nobody refused, and of several who prove the
+    /// address the first has it.
     async fn register(&self, register: &Register) -> Result<RegisterOutcome, StoreError>;
 
     /// The registrations that wait for this address to be proven; `most` of them, the newest first.

@@ -132,6 +132,16 @@ impl Refusals {
         }
     }
 
+    /// How many are remembered at this time.
+    pub(crate) fn remembered(&self, now: Timestamp) -> usize {
+        let count = |row: &Mutex<Row>| {
+            let row = row.lock().unwrap_or_else(PoisonError::into_inner);
+            let places = row.places.iter().flatten();
+            places.filter(|place| place.left(now).is_some()).count()
+        };
+        self.rows.iter().map(count).sum()
+    }
+
     fn row(&self, key: ThrottleKey) -> MutexGuard<'_, Row> {
         // The remainder by 1,024 fits wherever it is counted.
         let index = usize::try_from(self.hasher.hash_one(key) % ROWS as u64).unwrap_or_default();
@@ -207,6 +217,8 @@ mod tests {
         let recalled = refusals.recall(&asked(7), later(400)).err();
         assert_eq!(recalled, Some(wait(7, Duration::from_millis(29_600))));
         assert!(refusals.recall(&asked(8), later(400)).is_ok());
+        assert_eq!(refusals.remembered(later(400)), 1);
+        assert_eq!(refusals.remembered(later(1_000)), 0);
         assert!(refusals.recall(&asked(7), later(1_000)).is_ok());
         assert!(refusals.recall(&asked(7), later(-1)).is_ok());
     }

@@ -33,7 +33,7 @@ impl Name {
 
     /// Whether every mail has it.
     const fn is_in_all(self) -> bool {
-        matches!(self, Self::Username | Self::Time | Self::Service)
+        matches!(self, Self::Time | Self::Service)
     }
 
     fn word(self) -> &'static str {
@@ -145,7 +145,8 @@ impl Template {
         }
     }
 
-    /// The text with these values. Control characters in them are escaped: they begin no line.
+    /// The text with these values. Control characters in them are escaped: they begin no line. One that is
+    /// empty takes the blank before it along: whom we have no name for, we greet by none.
     pub(super) fn fill(&self, values: &Values) -> String {
         self.fill_with(values, |value| value)
     }
@@ -162,6 +163,9 @@ impl Template {
                 Piece::Text(text) => write!(filled, "{text}"),
                 Piece::Place(name) => {
                     let value = escape(Safe(values.get(*name)).to_string());
+                    if value.is_empty() && filled.ends_with(' ') {
+                        filled.pop();
+                    }
                     write!(filled, "{value}")
                 }
             };

@@ -59,17 +59,19 @@ macro_rules! kinds {
 }
 
 kinds! {
-    "password_changed" needs &[], takes &[];
-    "password_set" needs &[], takes &[];
-    "password_reset" needs &[], takes &[];
-    "email_changed" needs &[], takes &[Name::NewEmail];
-    "reset_password" needs &[Name::Link], takes &[Name::Expires];
+    "password_changed" needs &[], takes &[Name::Username];
+    "password_set" needs &[], takes &[Name::Username];
+    "password_reset" needs &[], takes &[Name::Username];
+    "email_changed" needs &[], takes &[Name::Username, Name::NewEmail];
+    "reset_password" needs &[Name::Link], takes &[Name::Username, Name::Expires];
+    // Whoever asked for these may be a stranger to the mailbox: not even a name in them is a stranger's, or
+    // anybody could mail a few words of theirs to anybody in our name.
     "register" needs &[Name::Link], takes &[Name::Expires];
     "verify_email" needs &[Name::Link], takes &[Name::Expires];
     "change_email" needs &[Name::Link], takes &[Name::Expires];
-    "address_taken" needs &[], takes &[];
-    "new_device" needs &[], takes &[Name::Address, Name::Client];
-    "login_after_failures" needs &[], takes &[Name::Address, Name::Client, Name::Failures];
+    "address_taken" needs &[], takes &[Name::Username];
+    "new_device" needs &[], takes &[Name::Username, Name::Address, Name::Client];
+    "login_after_failures" needs &[], takes &[Name::Username, Name::Address, Name::Client, Name::Failures];
 }
 
 /// Nobody reads a longer mail.
@@ -300,6 +302,11 @@ mod tests {
                 "password_set.html",
                 "{{link}}",
                 "password_set.html: there is no {{link}} in this mail",
+            ),
+            (
+                "register.html",
+                "Hello {{username}}, {{link}}",
+                "register.html: there is no {{username}} in this mail",
             ),
         ] {
             let directory = tempfile::tempdir().unwrap();

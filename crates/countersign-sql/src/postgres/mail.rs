@@ -1,12 +1,14 @@
 //! The outbox: mail that was kept with what it tells of.
 
 use countersign_core::audit::Trail;
-use countersign_core::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
+use countersign_core::error::StoreError;
+use countersign_core::mail::{ClaimedMail, Mail, MailClaim, MailOutcome, MailWaiting};
 use tokio_postgres::types::Type;
 
 use super::audit;
 use super::failure::Failure;
 use super::link::Link;
+use super::readers::Readers;
 use super::rows::{self, claimed_mail_columns};
 use super::writer::Done;
 use crate::words::{self, readable_messages};
@@ -111,4 +113,11 @@ pub(super) async fn settle(
         )
         .await?;
     Ok(Done::quietly(!settled.is_empty()))
+}
+
+pub(super) async fn count(readers: &Readers) -> Result<MailWaiting, StoreError> {
+    let sql = "SELECT count(*), count(*) FILTER (WHERE attempts > 0)
+         FROM (SELECT attempts FROM countersign_outbox LIMIT 100000)";
+    let waiting = readers.read_one(sql, &[], rows::mail_waiting).await?;
+    Ok(waiting.unwrap_or_default())
 }

@@ -44,7 +44,7 @@ use async_trait::async_trait;
 use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign_core::clock::{Clock, SystemRandomness};
 use countersign_core::error::StoreError;
-use countersign_core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use countersign_core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome, MailWaiting};
 use countersign_core::mailed_token::{MailedTokenId, Registration, StoredToken};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
@@ -554,6 +554,10 @@ impl Store for PostgresStore {
                 Box::pin(mail::settle(link, claimed, *outcome))
             })
             .await
+    }
+
+    async fn count_mail(&self) -> Result<MailWaiting, StoreError> {
+        mail::count(&self.readers).await
     }
 
     async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {

@@ -68,7 +68,13 @@ pub(super) async fn register(
     sql.users.refuse_email().map_err(Failure::unavailable)?;
     let likeness = Likeness::of(&new.username);
     link.begin_with(names::LOCK, &[]).await?;
-    let refusal = match names::standing(link, sql, &likeness).await? {
+    let names_are_unique = !sql.users.is_named_by_email();
+    let standing = if names_are_unique {
+        names::standing(link, sql, &likeness).await?
+    } else {
+        Standing::Free
+    };
+    let refusal = match standing {
         Standing::Free => None,
         Standing::Taken => Some(RegisterOutcome::UsernameTaken),
         Standing::Unknown => Some(RegisterOutcome::NamesUnknown),
@@ -94,9 +100,10 @@ pub(super) async fn register(
     let reserve = "INSERT INTO countersign_registration
              (id, username, small, capital, email, folded_email, password, first_name, last_name,
               created_at, expires_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE NOT EXISTS (
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+         WHERE NOT ($12 AND EXISTS (
              SELECT 1 FROM countersign_registration
-             WHERE (small IN ($3, $4) OR capital IN ($3, $4)) AND id <> $1)
+             WHERE (small IN ($3, $4) OR capital IN ($3, $4)) AND id <> $1))
          ON CONFLICT (id) DO UPDATE SET id = $1
          RETURNING 1";
     let reserved = link
@@ -114,6 +121,7 @@ pub(super) async fn register(
                 (&new.last_name, Type::TEXT),
                 (&new.created_at.as_millisecond(), Type::INT8),
                 (&new.expires_at.as_millisecond(), Type::INT8),
+                (&names_are_unique, Type::BOOL),
             ],
         )
         .await?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use countersign_core::audit::{AuditEntry, Caller, RecordedEntry};
-use countersign_core::mail::{ClaimedMail, Mail, MailId};
+use countersign_core::mail::{ClaimedMail, Mail, MailId, MailWaiting};
 use countersign_core::mailed_token::{
     Binding, MailedPurpose, MailedToken, MailedTokenId, Registration,
 };
@@ -179,6 +179,18 @@ pub(super) fn counter(row: &Row) -> Result<(ThrottleKey, Counter), Failure> {
         last_at: fields.parsed("last_at", instant)?,
     };
     Ok((key, counter))
+}
+
+/// How many mails wait, and how many of them were tried.
+pub(super) fn mail_waiting(row: &Row) -> Result<MailWaiting, Failure> {
+    let count = |index: usize| -> Result<u64, Failure> {
+        let count: i64 = row.try_get(index)?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    };
+    Ok(MailWaiting {
+        waiting: count(0)?,
+        tried: count(1)?,
+    })
 }
 
 /// The columns that [`claimed_mail`] reads, from a table named `countersign_outbox`.

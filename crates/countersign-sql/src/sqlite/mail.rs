@@ -1,6 +1,6 @@
 //! The outbox: mail that was kept with what it tells of.
 
-use countersign_core::mail::{ClaimedMail, Mail, MailClaim, MailOutcome};
+use countersign_core::mail::{ClaimedMail, Mail, MailClaim, MailOutcome, MailWaiting};
 use rusqlite::{Connection, params};
 
 use super::failure::Failure;
@@ -80,4 +80,13 @@ pub(super) fn settle(
             ])?,
     };
     Ok(settled == 1)
+}
+
+pub(super) fn count(connection: &Connection) -> Result<MailWaiting, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*), count(*) FILTER (WHERE attempts > 0)
+         FROM (SELECT attempts FROM countersign_outbox LIMIT 100000)",
+    )?;
+    let waiting = rows::one(statement.query([])?, rows::mail_waiting)?;
+    Ok(waiting.unwrap_or_default())
 }

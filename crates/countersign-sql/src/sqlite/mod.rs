@@ -39,7 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign_core::error::StoreError;
-use countersign_core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use countersign_core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome, MailWaiting};
 use countersign_core::mailed_token::{MailedTokenId, Registration, StoredToken};
 use countersign_core::password::EncodedPassword;
 use countersign_core::session::{EndedSession, Session, SessionEnd, SessionId};
@@ -499,6 +499,10 @@ impl Store for SqliteStore {
         self.writer
             .write(move |transition| mail::settle(transition.connection, &claimed, outcome))
             .await
+    }
+
+    async fn count_mail(&self) -> Result<MailWaiting, StoreError> {
+        self.readers.read(mail::count)
     }
 
     async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {

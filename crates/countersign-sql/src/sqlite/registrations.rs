@@ -53,11 +53,14 @@ pub(super) fn register(
         return Ok(RegisterOutcome::NameIsNotTheAddress);
     }
     sql.users.refuse_email().map_err(Failure::unavailable)?;
+    let names_are_unique = !sql.users.is_named_by_email();
     let likeness = Likeness::of(&new.username);
-    match names::standing(connection, sql, &likeness)? {
-        Standing::Free => {}
-        Standing::Taken => return Ok(RegisterOutcome::UsernameTaken),
-        Standing::Unknown => return Ok(RegisterOutcome::NamesUnknown),
+    if names_are_unique {
+        match names::standing(connection, sql, &likeness)? {
+            Standing::Free => {}
+            Standing::Taken => return Ok(RegisterOutcome::UsernameTaken),
+            Standing::Unknown => return Ok(RegisterOutcome::NamesUnknown),
+        }
     }
     let Likeness { small, capital } = likeness;
     // A reservation that has expired is none.
@@ -71,9 +74,10 @@ pub(super) fn register(
         "INSERT INTO countersign_registration
              (id, username, small, capital, email, folded_email, password, first_name, last_name,
               created_at, expires_at)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE NOT EXISTS (
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+         WHERE NOT (?12 AND EXISTS (
              SELECT 1 FROM countersign_registration
-             WHERE small IN (?3, ?4) OR capital IN (?3, ?4))",
+             WHERE small IN (?3, ?4) OR capital IN (?3, ?4)))",
     )?;
     let reserved = reserve.execute(params![
         bytes(&new.id),
@@ -87,6 +91,7 @@ pub(super) fn register(
         new.last_name,
         new.created_at.as_millisecond(),
         new.expires_at.as_millisecond(),
+        names_are_unique,
     ])?;
     if reserved == 0 {
         return Ok(RegisterOutcome::UsernameTaken);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use countersign_core::audit::{AuditEntry, Caller, RecordedEntry};
-use countersign_core::mail::{ClaimedMail, Mail, MailId};
+use countersign_core::mail::{ClaimedMail, Mail, MailId, MailWaiting};
 use countersign_core::mailed_token::{
     Binding, MailedPurpose, MailedToken, MailedTokenId, Registration,
 };
@@ -143,6 +143,18 @@ pub(super) fn counter(row: &Row<'_>) -> Result<Counter, Failure> {
     Ok(Counter {
         drained_at: fields.milliseconds("drained_at")?,
         last_at: fields.milliseconds("last_at")?,
+    })
+}
+
+/// How many mails wait, and how many of them were tried.
+pub(super) fn mail_waiting(row: &Row<'_>) -> Result<MailWaiting, Failure> {
+    let count = |index| -> Result<u64, Failure> {
+        let count: i64 = row.get(index)?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    };
+    Ok(MailWaiting {
+        waiting: count(0)?,
+        tried: count(1)?,
     })
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct ResetBody {
 pub(crate) async fn asked_for(request: Request) -> Result<Email, ApiError> {
     let mut fields = Fields::from_json(request).await?;
     let email = fields.known_email("email");
-    fields.finish(email)
+    Ok(fields.finish(email)?)
 }
 
 /// Ask to reset a password

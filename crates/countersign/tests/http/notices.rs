@@ -171,3 +171,24 @@ async fn what_is_switched_off_is_not_told() {
     let answer = ana.login("ana", "another horse altogether").await;
     answer.expect(StatusCode::OK);
 }
+
+/// Either may be a stranger's: none goes untold because of the other.
+#[tokio::test]
+async fn of_two_sign_ins_at_once_on_new_devices_each_is_told() {
+    let (service, _) = service_with_notices().await;
+    service.later(60);
+    let strangers = [2, 3].map(|number| service.visitor().elsewhere(number));
+    tokio::join!(
+        passing_through(&strangers[0], FIREFOX),
+        passing_through(&strangers[1], FIREFOX),
+    );
+    let mut from: Vec<_> = told(&service).await.into_iter().collect();
+    assert_eq!(from.len(), 2, "{from:?}");
+    from.retain(|message| {
+        let Message::NewDevice { address, .. } = message else {
+            panic!("{message:?}");
+        };
+        strangers.iter().all(|it| *address != Some(it.peer.ip()))
+    });
+    assert_eq!(from, []);
+}

@@ -99,6 +99,31 @@ async fn metrics_count_what_happens_and_what_is_answered() {
 }
 
 #[tokio::test]
+async fn metrics_tell_of_mail_that_waits_and_of_refusals_that_are_remembered() {
+    let service = Setup::development().with_mail().start().await;
+    service.make_user("ana").await;
+    let visitor = service.visitor();
+    let tells = async |line: &str| {
+        let answer = visitor.get("/metrics").send_to_operations().await;
+        let page = String::from_utf8(answer.bytes).unwrap();
+        page.lines().any(|told| told == line)
+    };
+    assert!(!tells("countersign_mail_waiting{tried=\"no\"} 0").await);
+    let call = visitor.post("/users/password/reset");
+    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+    answer.expect(StatusCode::ACCEPTED);
+    service.auth.count_mail().await.unwrap();
+    assert!(tells("countersign_mail_waiting{tried=\"no\"} 1").await);
+    assert!(tells("countersign_mail_waiting{tried=\"yes\"} 0").await);
+    assert!(tells("countersign_throttle_refusals_remembered 0").await);
+    for _ in 0..6 {
+        visitor.clone().login("ana", "wrong and long enough").await;
+    }
+    assert!(tells("countersign_throttle_refusals_remembered 1").await);
+    assert!(tells("countersign_changes_silent_seconds 0").await);
+}
+
+#[tokio::test]
 async fn every_metric_is_in_the_reference_and_nothing_else_is() {
     let service = Setup::development().start().await;
     let answer = service.visitor().get("/metrics").send_to_operations().await;

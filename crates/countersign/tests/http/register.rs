@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use crate::harness::{Answer, Client, FOREIGN, LISTED, PASSWORD, Service, Setup};
+use countersign::core::auth::NewAccount;
 use countersign::core::mail::Message;
+use countersign::core::password::Password;
 use countersign::core::session::EndedBy;
+use countersign::core::user::{Email, Username};
+use countersign_sql::{SqliteOptions, SqliteStore, UserColumn, UserTable};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::troubled_store::{Trouble, TroubledStore};
@@ -76,7 +81,8 @@ async fn an_account_is_made_when_its_address_is_proven() {
     let answer = visitor.login("zoe", PASSWORD).await;
     answer.refused(401, "invalid_credentials");
     let [letter] = service.letters().await.try_into().unwrap();
-    assert_eq!((&*letter.to, &*letter.username), ("zoe@example.org", "zoe"));
+    // Nobody who has our mailer write to others has it say a word of theirs.
+    assert_eq!((&*letter.to, &*letter.username), ("zoe@example.org", ""));
     let token = letter.token.unwrap();
     let answer = verify(&visitor, &token).await;
     let answer = answer.expect(StatusCode::NO_CONTENT);
@@ -472,5 +478,153 @@ async fn a_registration_that_has_no_letter_reserves_nothing() {
         let body = with(with(zoe(), "username", name), "email", "eva@example.org");
         let answer = register(&visitor, &body).await;
         assert_eq!(answer.status == StatusCode::CREATED, is_free, "{name}");
+    }
+}
+
+/// A service whose users have no names but e-mail addresses, and Olga is one of them. The database lives as long as
+/// the directory.
+async fn named_by_address() -> (TempDir, Service, Client) {
+    const TABLE: &str = "CREATE TABLE accounts_user (
+        id integer NOT NULL PRIMARY KEY AUTOINCREMENT, password varchar(128) NOT NULL,
+        email varchar(254) NOT NULL UNIQUE, is_active bool NOT NULL)";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("db");
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.execute_batch(TABLE).unwrap();
+    let table = UserTable::named("accounts_user").unwrap();
+    let table = table.column(UserColumn::Username, "email").unwrap();
+    let store = SqliteStore::open(&SqliteOptions::new(file).users(table)).unwrap();
+    let setup = Setup::development().with_registration();
+    let service = setup.over(Arc::new(store)).start().await;
+    let account = NewAccount {
+        username: Username::parse("olga@example.org").unwrap(),
+        email: Email::parse("olga@example.org").unwrap(),
+        password: Some(Password::new("the password of Olga".to_owned()).unwrap()),
+        is_staff: false,
+        is_superuser: false,
+    };
+    let by = EndedBy::CommandLine;
+    service.auth.create_user(account, by).await.unwrap();
+    let visitor = service.visitor();
+    (directory, service, visitor)
+}
+
+/// Where the address is the name, that the name is taken would tell who has an account. Also somebody's who has
+/// registered and not proven it, and one that looks like it.
+#[tokio::test]
+async fn where_the_address_is_the_name_the_answer_does_not_tell_who_has_one_either() {
+    let (_directory, service, mut visitor) = named_by_address().await;
+    let mut seen = Vec::new();
+    for email in [
+        "olga@example.org",
+        "nobody@example.org",
+        "nobody@example.org",
+        "0lga@example.org",
+    ] {
+        let answer = register(&visitor, &without_username(email)).await;
+        let answer = answer.expect(StatusCode::CREATED);
+        let mut headers = answer.headers.clone();
+        for own in ["x-request-id", "content-length"] {
+            headers.remove(own);
+        }
+        let body = answer.json.to_string().replace(email, "(address)");
+        seen.push((headers, body));
+    }
+    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+    let letters = service.letters().await;
+    assert_eq!(letters.len(), 4);
+    let (olgas, others): (Vec<_>, Vec<_>) = letters
+        .into_iter()
+        .partition(|letter| letter.to == "olga@example.org");
+    let [olgas] = olgas.try_into().unwrap();
+    assert_eq!((olgas.message, olgas.token), (Message::AddressTaken, None));
+    // Of two who registered with one address, whoever proves it first has it.
+    let tokens: Vec<_> = others
+        .iter()
+        .filter(|letter| letter.to == "nobody@example.org")
+        .map(|letter| letter.token.clone().unwrap())
+        .collect();
+    verify(&visitor, &tokens[1])
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    verify(&visitor, &tokens[0])
+        .await
+        .refused(409, "email_taken");
+    let answer = visitor.login("nobody@example.org", PASSWORD).await;
+    answer.expect(StatusCode::OK);
+    // And nobody has become Olga.
+    let answer = visitor.login("olga@example.org", PASSWORD).await;
+    answer.refused(401, "invalid_credentials");
+}
+
+/// Mallory registers with the mailbox of somebody else, and has a name that is an advertisement.
+#[tokio::test]
+async fn nobody_has_our_mailer_say_a_word_of_theirs_to_others() {
+    const WORDS: &str = "buy-at.evil.test";
+    let (service, mut visitor) = open_without_proof().await;
+    let said_nothing = async || {
+        let letters = service.letters().await;
+        assert!(!letters.is_empty());
+        for letter in letters {
+            assert!(!format!("{letter:?}").contains("evil"), "{letter:?}");
+        }
+    };
+    let body = with(with(zoe(), "username", WORDS), "first_name", WORDS);
+    register(&visitor, &body).await.expect(StatusCode::CREATED);
+    for path in ["/users/email/verify/resend", "/users/password/reset"] {
+        let call = visitor
+            .post(path)
+            .json(&json!({"email": "zoe@example.org"}));
+        assert!(call.send().await.status.is_success());
+        said_nothing().await;
+    }
+    visitor.login(WORDS, PASSWORD).await.expect(StatusCode::OK);
+    let mut elsewhere = service.visitor().elsewhere(1);
+    elsewhere
+        .login(WORDS, PASSWORD)
+        .await
+        .expect(StatusCode::OK);
+    said_nothing().await;
+    let body = json!({"email": "ana@buy-at.evil.test", "current_password": PASSWORD});
+    let call = visitor.post("/users/email").with_token().with_csrf();
+    call.json(&body).send().await.expect(StatusCode::ACCEPTED);
+    let token = service.mailed_token().await;
+    verify(&visitor, &token)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    said_nothing().await;
+    // Whoever has proven an address is greeted by name there.
+    let call = visitor.post("/users/password/reset");
+    let call = call.json(&json!({"email": "ana@buy-at.evil.test"}));
+    call.send().await.expect(StatusCode::ACCEPTED);
+    let [letter] = service.letters().await.try_into().unwrap();
+    assert_eq!(letter.username, WORDS);
+}
+
+/// Both ways to write a domain are one mailbox.
+#[tokio::test]
+async fn a_domain_in_either_form_is_one_mailbox() {
+    let (service, mut visitor) = open_to_all().await;
+    let body = with(zoe(), "email", "zoe@BÜCHER.example");
+    let answer = register(&visitor, &body).await.expect(StatusCode::CREATED);
+    assert_eq!(answer.json["email"], "zoe@bücher.example");
+    let token = service.mailed_token().await;
+    verify(&visitor, &token)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    let other = with(
+        with(zoe(), "username", "eva"),
+        "email",
+        "zoe@xn--bcher-kva.example",
+    );
+    register(&visitor, &other).await.expect(StatusCode::CREATED);
+    let [letter] = service.letters().await.try_into().unwrap();
+    assert_eq!(letter.message, Message::AddressTaken);
+    let answer = visitor.login("zoe@xn--bcher-kva.example", PASSWORD).await;
+    answer.expect(StatusCode::OK);
+    for bad in ["zoe@example.org.", "zoe@-example.org", "zoe@xn--a.example"] {
+        let answer = register(&visitor, &with(zoe(), "email", bad)).await;
+        let answer = answer.refused(400, "validation_failed");
+        assert_eq!(answer.field_errors(), ["email:invalid"], "{bad}");
     }
 }

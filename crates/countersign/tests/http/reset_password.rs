@@ -582,3 +582,21 @@ async fn whoever_wants_other_letters_for_a_mailbox_keeps_no_reset_from_it() {
     let [letter] = service.letters().await.try_into().unwrap();
     assert!(matches!(letter.message, Message::ResetPassword { .. }));
 }
+
+/// A Django site beside us has stored it; nobody could register with it here.
+#[tokio::test]
+async fn whoever_has_an_address_that_no_new_one_can_be_is_written_to_all_the_same() {
+    let (service, visitor) = service_that_mails().await;
+    let ana = service.auth.find_user("ana").await.unwrap();
+    for address in ["ana@exa_mple.org", "ana@[192.0.2.1]", "ana@example.org."] {
+        assert!(Email::parse(address).is_err());
+        let known = Email::parse_known(address).unwrap();
+        let by = EndedBy::CommandLine;
+        service.auth.set_email(&ana, known, by).await.unwrap();
+        service.letters().await;
+        ask(&visitor, address).await.expect(StatusCode::ACCEPTED);
+        let [letter] = service.letters().await.try_into().unwrap();
+        assert_eq!(letter.to, address);
+        assert!(letter.token.is_some());
+    }
+}

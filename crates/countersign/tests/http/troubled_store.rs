@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use countersign::core::audit::{AuditEntry, AuditPosition, AuditQuery, RecordedEntry, Trail};
 use countersign::core::error::StoreError;
-use countersign::core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome};
+use countersign::core::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailOutcome, MailWaiting};
 use countersign::core::mailed_token::{MailedTokenId, Registration, StoredToken};
 use countersign::core::password::EncodedPassword;
 use countersign::core::session::{EndedSession, Session, SessionEnd, SessionId};
@@ -365,6 +365,11 @@ impl Store for TroubledStore {
     ) -> Result<Vec<Credentials>, StoreError> {
         self.read().await?;
         self.inner.find_by_email(address, most).await
+    }
+
+    async fn count_mail(&self) -> Result<MailWaiting, StoreError> {
+        self.read().await?;
+        self.inner.count_mail().await
     }
 
     async fn queue_mail(&self, mail: &Mail, trail: &Trail) -> Result<(), StoreError> {

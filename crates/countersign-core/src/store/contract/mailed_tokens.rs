@@ -8,7 +8,9 @@ use tokio::task::JoinSet;
 use super::{after, end_reason, open, password, start, user};
 use crate::audit::{AuditQuery, Caller, Event, Trail};
 use crate::clock::SystemRandomness;
-use crate::mail::{ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome, Message};
+use crate::mail::{
+    ClaimedMail, Mail, MailAnswer, MailClaim, MailId, MailOutcome, MailWaiting, Message,
+};
 use crate::mailed_token::{
     Binding, MOST_MAILED_TOKENS, MailedPurpose, MailedToken, MailedTokenId, Registration,
     StoredToken,
@@ -208,6 +210,58 @@ pub async fn a_wish_is_answered_once(store: Arc<dyn Store>) {
     let letters = claim(&*store, 200).await;
     let letters: Vec<_> = letters.into_iter().map(|claimed| claimed.mail).collect();
     assert_eq!(letters, [letter]);
+}
+
+/// Mails are counted until they are settled, and those that somebody has begun with apart.
+pub async fn mails_that_wait_are_counted(store: Arc<dyn Store>) {
+    let count = async || {
+        let MailWaiting { waiting, tried } = store.count_mail().await.unwrap();
+        (waiting, tried)
+    };
+    assert_eq!(count().await, (0, 0));
+    for _ in 0..2 {
+        store.queue_mail(&wish(), &Trail::default()).await.unwrap();
+    }
+    assert_eq!(count().await, (2, 0));
+    let claimed = claim(&*store, 0).await;
+    let later = MailOutcome::Later(after(3_600));
+    assert!(store.settle_mail(&claimed[0], later).await.unwrap());
+    assert_eq!(count().await, (2, 2));
+    let done = store.settle_mail(&claimed[1], MailOutcome::Done).await;
+    assert!(done.unwrap());
+    store.queue_mail(&wish(), &Trail::default()).await.unwrap();
+    assert_eq!(count().await, (2, 1));
+}
+
+/// An address is one, whether its domain is written in Unicode or in ASCII.
+pub async fn an_address_is_found_in_either_form_of_its_domain(store: Arc<dyn Store>) {
+    let forms = ["ana@bücher.example", "ana@xn--bcher-kva.example"];
+    let (ana, bob) = (user(&*store, "ana").await, user(&*store, "bob").await);
+    for (owner, address) in [(&ana, forms[0]), (&bob, forms[1])] {
+        super::change(&*store, owner, AccountChangeKind::Email(email(address))).await;
+    }
+    for form in forms {
+        let found = store.find_by_email(&email(form), 5).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|found| found.user.id).collect();
+        assert_eq!(found, [ana.id, bob.id], "{form}");
+    }
+    let ana = found(&*store, &ana).await;
+    let token = kept(&*store, &ana, MailedPurpose::VerifyEmail, forms[0]).await;
+    assert_eq!(
+        prove(&*store, &proof(&token, &ana)).await,
+        EmailOutcome::Proven
+    );
+    for form in forms {
+        let owner = store.find_verified(&email(form)).await.unwrap();
+        assert_eq!(owner.unwrap().user.id, ana.id, "{form}");
+    }
+    // And so it is nobody else's.
+    let bob = found(&*store, &bob).await;
+    let token = kept(&*store, &bob, MailedPurpose::VerifyEmail, forms[1]).await;
+    assert_eq!(
+        prove(&*store, &proof(&token, &bob)).await,
+        EmailOutcome::Taken
+    );
 }
 
 /// Every kind of message is read back as it was written.
