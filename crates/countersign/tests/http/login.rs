@@ -1,10 +1,14 @@
 //! `POST /users/login`
 
+use std::sync::Arc;
+
 use crate::harness::{FOREIGN, LISTED, PASSWORD, Service, Setup, service_with_ana};
 use countersign::core::auth::NewAccount;
 use countersign::core::password::Password;
 use countersign::core::session::EndedBy;
+use countersign::core::store::{MemoryStore, SharedStore};
 use countersign::core::user::{Email, Username};
+use countersign_sql::{SqliteOptions, SqliteStore};
 use http::StatusCode;
 use serde_json::json;
 
@@ -278,7 +282,7 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
     use countersign::core::auth::{Auth, AuthSettings};
     use countersign::core::password::{Argon2Cost, HashingSettings};
     let mut setup = Setup::development();
-    let store = std::sync::Arc::clone(&setup.store);
+    let store = Arc::clone(&setup.store);
     let cost = Argon2Cost {
         memory_kib: 64,
         passes: 1,
@@ -294,7 +298,7 @@ async fn a_password_is_rehashed_to_todays_cost_at_login() {
         hashing: HashingSettings::CHEAP,
         ..AuthSettings::default()
     };
-    let yesterday = Auth::start(std::sync::Arc::clone(&store), &service.secret, yesterday).await;
+    let yesterday = Auth::start(Arc::clone(&store), &service.secret, yesterday).await;
     let account = NewAccount {
         username: Username::parse("ana").unwrap(),
         email: Email::default(),
@@ -424,4 +428,66 @@ async fn a_proven_address_comes_before_a_name_that_only_looks_like_one() {
     let answer = visitor.login("ana@example.org", PASSWORD).await;
     let answer = answer.expect(StatusCode::OK);
     assert_eq!(answer.json["user"]["username"], "ana");
+}
+
+#[tokio::test]
+async fn a_new_service_knows_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = SqliteStore::open(&SqliteOptions::new(directory.path().join("db"))).unwrap();
+    for store in [
+        Arc::new(MemoryStore::default()) as SharedStore,
+        Arc::new(database),
+    ] {
+        let service = Setup::development().over(store).start().await;
+        assert!(!service.auth.has_users().await.unwrap());
+        let mut visitor = service.visitor();
+        for name in ["admin", "root", "administrator", "countersign", "test"] {
+            for password in [name, "admin", "password", "changeme"] {
+                let answer = visitor.elsewhere(1).login(name, password).await;
+                assert!([401, 429].contains(&answer.status.as_u16()), "{answer:?}");
+            }
+        }
+        let answer = visitor.login("admin", "").await;
+        answer.refused(400, "validation_failed");
+    }
+}
+
+/// Of three hundred characters, or of more than are looked at: for everybody alike.
+#[tokio::test]
+async fn a_long_password_tells_of_nobody_whether_there_is_an_account() {
+    let service = Setup::development().unthrottled().start().await;
+    service.make_user("ana").await;
+    service.make_user("carol").await;
+    service.deactivate("carol").await;
+    let visitor = service.visitor();
+    for length in [300, 4_096, 4_097, 60_000] {
+        let mut answers = Vec::new();
+        for username in ["ana", "carol", "nobody"] {
+            let body = json!({"username": username, "password": "x".repeat(length)});
+            let mut answer = visitor.post("/users/login").json(&body).send().await;
+            answer.headers.remove("x-request-id");
+            let headers = format!("{:?}", answer.headers);
+            answers.push((answer.status, headers, answer.bytes));
+        }
+        let refused = if length <= 4_096 { 401 } else { 400 };
+        assert_eq!(answers[0].0, refused);
+        assert!(answers.iter().all(|one| *one == answers[0]), "{answers:?}");
+    }
+}
+
+/// What somebody else could find out about a user is nothing to sign in with.
+#[tokio::test]
+async fn there_are_no_hints_and_no_secret_questions() {
+    let (_service, visitor, _) = service_with_ana().await;
+    let description = visitor.get("/openapi.json").send().await.json;
+    let schemas = description["components"]["schemas"].as_object().unwrap();
+    assert!(schemas.len() > 10);
+    for (name, schema) in schemas {
+        let fields = schema["properties"].as_object();
+        for field in fields.into_iter().flat_map(serde_json::Map::keys) {
+            for word in ["hint", "question", "secret", "birth", "maiden"] {
+                assert!(!field.contains(word), "{name}.{field}");
+            }
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! `POST /users/password`
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::{Answer, Client, FOREIGN, PASSWORD, Setup, service_with_ana};
+use countersign::core::password::{BreachedHash, BreachedPasswords, BreachedUnavailable};
 use countersign::core::session::EndedBy;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -366,4 +368,66 @@ async fn a_login_that_a_change_overtakes_opens_no_session() {
             answer.refused(401, "invalid_credentials");
         }
     }
+}
+
+/// A list of breached passwords on a disk that comes and goes.
+#[derive(Debug, Default)]
+struct List {
+    is_away: AtomicBool,
+}
+
+impl BreachedPasswords for List {
+    fn contains(&self, _: &BreachedHash) -> Result<bool, BreachedUnavailable> {
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(BreachedUnavailable(
+                "/var/lib/list: no such file".to_owned(),
+            ));
+        }
+        Ok(false)
+    }
+}
+
+/// A check that is passed over in silence is none. Who signs in does not notice.
+#[tokio::test]
+async fn while_the_list_of_breached_passwords_is_away_no_new_password_is_accepted() {
+    let list = Arc::new(List::default());
+    let mut setup = Setup::development().with_registration();
+    setup.auth.passwords.breached = Some(Arc::clone(&list) as _);
+    let service = setup.start().await;
+    service.make_user("ana").await;
+    let mut ana = service.signed_in("ana").await;
+    let call = ana.post("/users/password/reset");
+    let answer = call.json(&json!({"email": "ana@example.org"})).send().await;
+    answer.expect(StatusCode::ACCEPTED);
+    let token = service.mailed_token().await;
+    let reset = json!({"token": token, "new_password": NEW});
+    let new = json!({"username": "zoe", "email": "zoe@example.org", "password": NEW});
+    let ways = async || {
+        [
+            change(&ana, &change_to(NEW)).await,
+            ana.post("/users/register").json(&new).send().await,
+            ana.post("/users/password/reset/confirm")
+                .json(&reset)
+                .send()
+                .await,
+        ]
+    };
+    list.is_away.store(true, Ordering::Relaxed);
+    for answer in ways().await {
+        let answer = answer.refused(503, "storage_unavailable");
+        assert_eq!(answer.header("retry-after"), "2");
+        assert!(!answer.json.to_string().contains("/var/lib"));
+    }
+    service
+        .visitor()
+        .login("ana", PASSWORD)
+        .await
+        .expect(StatusCode::OK);
+    list.is_away.store(false, Ordering::Relaxed);
+    let [changed, registered, reset] = ways().await;
+    changed.expect(StatusCode::NO_CONTENT);
+    registered.expect(StatusCode::CREATED);
+    // The password is another by now.
+    reset.refused(400, "mailed_token_invalid");
+    ana.login("ana", NEW).await.expect(StatusCode::OK);
 }
