@@ -11,7 +11,9 @@ import requests
 from service import ROOT, SECONDS_TO_STOP, WORK, free_ports
 
 SECONDS_TO_START = 20
-FASTAPI, EXPRESS = EXAMPLES = ["fastapi", "express"]
+FASTAPI, EXPRESS, GO = "fastapi", "express", "go"
+# `EXAMPLES=go` tries that one, for whoever has Go.
+EXAMPLES = os.environ.get("EXAMPLES", f"{FASTAPI} {EXPRESS}").split()
 
 
 class Api:
@@ -33,6 +35,7 @@ class Api:
         command, directory = {
             FASTAPI: (uvicorn, "python"),
             EXPRESS: (["node", "server.js"], "node"),
+            GO: ([WORK / "example-go"], "go"),
         }[self.example]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
@@ -75,6 +78,11 @@ class Api:
     def call(self, method, path, token, **headers):
         shown = {"Authorization": f"Bearer {token}"} if token else {}
         return requests.request(method, self.url + path, headers={**shown, **headers}, timeout=10)
+
+
+def build_go():
+    directory = ROOT / "examples" / "go"
+    subprocess.run(["go", "build", "-o", WORK / "example-go", "."], cwd=directory, check=True)
 
 
 def refused(answer, status, code):

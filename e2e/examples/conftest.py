@@ -6,12 +6,14 @@ import pytest
 E2E = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(E2E / "python"), str(E2E)]
 
-from apis import EXAMPLES, Api  # noqa: E402
+from apis import EXAMPLES, GO, Api, build_go  # noqa: E402
 
 
 @pytest.fixture(scope="session", params=EXAMPLES)
 def example(request):
     """Which of the examples is tried."""
+    if request.param == GO:
+        build_go()
     return request.param
 
 
