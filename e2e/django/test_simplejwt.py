@@ -5,6 +5,7 @@ The site has the class of `examples/python`.
 
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,9 @@ def test_djangos_rest_framework_verifies_by_the_published_keys(site, browser, pa
     refused(browser.ask_site("POST", "/api", headers=wrong), 403, "csrf_invalid")
     csrf = {"X-CSRFToken": browser.csrf}
     assert browser.ask_site("POST", "/api", headers={**shown, **csrf}).ok
-    for bad in [browser.cookies["refreshtoken"], pair["access"], browser.access[:-4] + "AAAA", "x"]:
+    brackets = urlsafe_b64encode(b"[" * 5000).decode()
+    wrong = [browser.cookies["refreshtoken"], pair["access"], browser.access[:-4] + "AAAA", "x"]
+    for bad in [*wrong, f"{brackets}.e30.e30"]:
         headers = {"Authorization": f"Bearer {bad}"}
         refused(browser.ask_site("GET", "/api", headers=headers), 401, "token_invalid")
     nobody = browser.ask_site("GET", "/api")
