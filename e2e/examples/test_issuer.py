@@ -57,6 +57,7 @@ WRONG = {
     "no session": {"sid": None},
     "no user": {"sub": None},
     "no CSRF hash": {"csrf": None},
+    "more than 8 KiB": {"groups": "A" * 6500},
 }
 
 
