@@ -177,10 +177,11 @@ func Start(ctx context.Context, options Options) (*Verifier, error) {
 // Authenticate gives the claims of whoever sends this request; the error is a *Refused.
 func (verifier *Verifier) Authenticate(request *http.Request) (*Claims, error) {
 	scheme, token, _ := strings.Cut(request.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nil, credentialsMissing
 	}
-	claims, err := verifier.Verify(strings.TrimSpace(token))
+	claims, err := verifier.Verify(token)
 	if err != nil {
 		return nil, err
 	}

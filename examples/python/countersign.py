@@ -121,7 +121,7 @@ class Verifier:
     def authenticate(self, method, authorization, csrf_token):
         """The claims of whoever sends a request with these headers; raises `Refused`."""
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() != "bearer" or not token.strip():
             raise Refused("credentials_missing")
         claims = self.verify(token.strip())
         if method not in SAFE_METHODS and not csrf_matches(csrf_token or "", claims["csrf"]):
