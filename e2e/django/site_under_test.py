@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 
 from databases import wait_until
-from service import WORK, free_ports
+from service import ROOT, WORK, free_ports
 
 SITE = Path(__file__).resolve().parent / "site"
 A_MONTH_FROM_NOW = f"{datetime.now(timezone.utc) + timedelta(days=30):%Y-%m-%d}"
@@ -35,6 +35,7 @@ class Site:
         self.environment = {
             **outside,
             **SECRETS,
+            "PYTHONPATH": str(ROOT / "examples" / "python"),
             "SHOP_DATABASE": json.dumps(database.for_django),
             "SHOP_COUNTERSIGN_URL": f"http://localhost:{countersign_port}",
         }

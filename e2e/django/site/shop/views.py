@@ -3,6 +3,7 @@
 from io import StringIO
 
 import jwt
+from countersign_drf import CountersignAuthentication
 from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
 from django.core.management import CommandError, call_command
@@ -15,7 +16,6 @@ from rest_framework.response import Response
 
 from shop import tokens
 from shop.authentication import RecipeAuthentication
-from shop.countersign import CountersignAuthentication
 
 
 @api_view(["POST"])
