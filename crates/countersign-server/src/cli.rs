@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand, value_parser};
 use countersign::Origin;
 
 use crate::config::{Chosen, Override};
@@ -128,7 +128,12 @@ pub(crate) struct Serve {
     listen: Option<SocketAddr>,
 }
 
+/// The options for settings and database are not for it: it refuses them, and does not show them either.
 #[derive(Debug, Args)]
+#[command(
+    arg = Arg::new("config").long("config").value_parser(value_parser!(PathBuf)).hide(true),
+    arg = Arg::new("database").long("database").hide(true)
+)]
 pub(crate) struct Demo {
     /// Where the service listens, like 127.0.0.1:8000 [default: that, or the next port that is free]
     #[arg(long, value_name = "ADDR")]
