@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { freshProfile, startChromium, startService } from "./support.mjs";
+import { axe, freshProfile, startChromium, startService } from "./support.mjs";
 
 const NEW = "a quiet river under old stars";
 
@@ -59,8 +59,9 @@ async function linkTo(address) {
 }
 
 /** A tab on this address, in either colours; what goes wrong in its script is told. */
-async function open(address, colorScheme = "light") {
-  const profile = await freshProfile(browser, service, { colorScheme, viewport: { width: 360, height: 640 } });
+async function open(address, { colorScheme = "light", javaScriptEnabled = true } = {}) {
+  const viewport = { width: 360, height: 640 };
+  const profile = await freshProfile(browser, service, { colorScheme, viewport, javaScriptEnabled });
   const tab = await profile.newPage();
   const wrong = [];
   tab.on("pageerror", (error) => wrong.push(String(error)));
@@ -71,11 +72,12 @@ async function open(address, colorScheme = "light") {
 
 const says = (tab, text) => tab.getByRole("status").filter({ hasText: text }).waitFor();
 
-/** Nothing is wider than a telephone's screen, and the token is out of sight. */
+/** Nothing is wider than a telephone's screen, the token is out of sight, and nobody is kept out. */
 async function assertFits(tab) {
   const [wide, address] = await tab.evaluate(() => [document.documentElement.scrollWidth, location.href]);
   assert.ok(wide <= 360, `${wide} pixels wide`);
   assert.doesNotMatch(address, /token/);
+  await axe(tab);
 }
 
 describe("a letter's link", () => {
@@ -103,18 +105,19 @@ describe("a letter's link", () => {
     await says(again.tab, "not valid any more");
     // The way on is another letter.
     await again.tab.getByLabel("E-mail address").waitFor();
+    await assertFits(again.tab);
   });
 
   test("sets a new password, and says what is wrong with one", async () => {
     assert.equal(await post("/users/register", { ...zoeTwo(), password: service.users.ana.password }), 201);
     const proof = await linkTo("two@example.org");
     assert.equal(await post("/users/email/verify", { token: proof.split("#token=")[1], password: service.users.ana.password }), 204);
-    const page = await open(`${service.url}/account/reset-password`, "dark");
+    const page = await open(`${service.url}/account/reset-password`, { colorScheme: "dark" });
     await says(page.tab, "not whole");
     await page.tab.getByLabel("E-mail address").fill("two@example.org");
     await page.tab.keyboard.press("Enter");
     await says(page.tab, "a letter is on its way");
-    const { tab, wrong } = await open(await linkTo("two@example.org"), "dark");
+    const { tab, wrong } = await open(await linkTo("two@example.org"), { colorScheme: "dark" });
     const field = tab.getByLabel("New password");
     await field.waitFor();
     await assertFits(tab);
@@ -122,10 +125,12 @@ describe("a letter's link", () => {
     await tab.keyboard.press("Enter");
     await tab.locator("#new-password-error").filter({ hasText: /\w/ }).waitFor();
     assert.equal(await field.getAttribute("aria-invalid"), "true");
+    await axe(tab);
     assert.ok(await field.evaluate((element) => element === document.activeElement));
     await field.fill(NEW);
     await tab.keyboard.press("Enter");
     await says(tab, "Your password is set");
+    await assertFits(tab);
     assert.equal(await logIn("two", NEW), 200);
     // What the service refuses the browser tells its console.
     assert.deepEqual(wrong.filter((text) => !/status of 400/.test(text)), []);
@@ -137,6 +142,14 @@ describe("a letter's link", () => {
     await tab.keyboard.press("Enter");
     await says(tab, "not valid any more");
   });
+});
+
+test("without script, the pages say that they need it", async () => {
+  for (const page of ["verify-email", "reset-password"]) {
+    const { tab } = await open(`${service.url}/account/${page}`, { javaScriptEnabled: false });
+    assert.match(await tab.locator("main").innerText(), /needs script/);
+    await axe(tab);
+  }
 });
 
 const zoeTwo = () => ({ username: "two", email: "two@example.org" });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { cookiesLeft, freshProfile, startChromium, startService, WORK } from "./support.mjs";
+import { axe, cookiesLeft, freshProfile, startChromium, startService, WORK } from "./support.mjs";
 
 let service, browser;
 
@@ -69,6 +69,8 @@ test("an address of the API, opened in a browser, leads to where it can be tried
     ]);
   });
 
+  await t.test("nobody is kept out", () => axe(tab));
+
   await t.test("signing in by hand", async () => {
     await tab.locator("#page-session").getByRole("link", { name: "Sign in" }).click();
     await signIn(service.users.ana);
@@ -106,6 +108,8 @@ test("an address of the API, opened in a browser, leads to where it can be tried
     assert.deepEqual(await cookiesLeft(profile), []);
     assert.match(await send("getUser"), /^401/);
     assert.match(await panel("getUser").locator(".problem").innerText(), /credentials_missing[^]*What to do/);
+    await tab.emulateMedia({ colorScheme: "dark" });
+    await axe(tab);
   });
 });
 
@@ -232,4 +236,5 @@ test("without script, the API page says where else to read", async () => {
   const tab = await profile.newPage();
   await tab.goto(`${service.url}/docs`);
   assert.match(await tab.locator("main").innerText(), /needs script/);
+  await axe(tab);
 });

@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 
+import axeCore from "axe-core";
 import { chromium } from "playwright-core";
 
 import { startService } from "../service_for_node.mjs";
@@ -15,6 +16,8 @@ export { startService };
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 export const WORK = here("../.work/");
+
+export const PROGRAM = process.env.COUNTERSIGN_BIN ?? here("../../target/release/countersign");
 
 /** Where the tests' app lives, as in the README; another port if this one is taken. */
 const APP_PORT = 3000;
@@ -112,6 +115,49 @@ export function callApi(tab, url, method, path, { body, headers = {} } = {}) {
     },
     [url + path, method, body, headers],
   );
+}
+
+/** What WCAG 2.2 asks for at its two lower levels, as far as a program can tell, and what axe thinks good besides. */
+const AXE_OPTIONS = {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+  resultTypes: ["violations"],
+  iframes: false,
+};
+
+/**
+ * Fails if axe finds something on the page, as it is now, that keeps people out: says which rule, where, and why.
+ * Frames of other origins are left out; their pages are looked at on their own.
+ */
+export async function axe(page) {
+  const seen = await page.evaluate(() => ({
+    hasScript: !matchMedia("(scripting: none)").matches,
+    colorScheme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light",
+  }));
+  // axe waits for timers, which stand still where script is off: it is shown a copy.
+  const looked = seen.hasScript ? page : await copyWithoutScript(page, seen.colorScheme);
+  await looked.evaluate(axeCore.source);
+  const { violations, passes } = await looked.evaluate((options) => globalThis.axe.run(document, options), AXE_OPTIONS);
+  if (looked !== page) await looked.context().close();
+  if (passes.length === 0) throw new Error(`axe has looked at nothing on ${page.url()}`);
+  if (violations.length === 0) return;
+  const told = violations.flatMap(({ id, impact, help, helpUrl, nodes }) => [
+    `${id} (${impact}): ${help}`,
+    ...nodes.map(({ target, failureSummary }) => `    ${target.join(" ")}\n        ${failureSummary.replaceAll("\n", "\n        ")}`),
+    `    ${helpUrl}`,
+  ]);
+  throw new Error(`axe finds ${violations.length} violations on ${page.url()}:\n${told.join("\n")}`);
+}
+
+/** The page as it is to people without script, in a browser that would run one if there were any. */
+async function copyWithoutScript(page, colorScheme) {
+  const html = (await page.content())
+    .replaceAll(/<script\b[^]*?<\/script>/gi, "")
+    .replaceAll(/<(\/?)noscript\b/gi, "<$1div");
+  const profile = await page.context().browser().newContext({ viewport: page.viewportSize(), colorScheme });
+  const copy = await profile.newPage();
+  await copy.route(page.url(), (route) => route.fulfill({ contentType: "text/html; charset=utf-8", body: html }));
+  await copy.goto(page.url());
+  return copy;
 }
 
 /** The value of a cookie as the browser keeps it, HttpOnly or not. */

@@ -81,8 +81,9 @@ const PLATFORM: Platform = {
 const PATIENCE = 4;
 /** The longest while, in milliseconds; about as long as a lost answer can still be asked for again. */
 const LONGEST_PAUSE = 30_000;
-/** How long a token may be on its way from the tab that held the lock before, in milliseconds. */
-const ON_ITS_WAY = 50;
+/** How often, and for how long in milliseconds, to wait for a token from the tab that held the lock before. */
+const LOOKS = 6;
+const BETWEEN_LOOKS = 50;
 
 export function createClient(options: Options): Client {
   const here = globalThis.location?.href;
@@ -250,7 +251,9 @@ export function createClient(options: Options): Client {
     const before = token;
     const asked = platform.elapsed();
     return alone(async () => {
-      if (channel && platform.elapsed() - asked > 5) await platform.wait(ON_ITS_WAY);
+      if (channel && platform.elapsed() - asked > 5) {
+        for (let look = 0; look < LOOKS && token === before; look += 1) await platform.wait(BETWEEN_LOOKS);
+      }
       if (token !== before) return token ?? null;
       if (platform.elapsed() < pausedUntil) throw failure;
       for (;;) {

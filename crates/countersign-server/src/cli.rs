@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand, value_parser};
 use countersign::Origin;
 
 use crate::config::{Chosen, Override};
@@ -128,7 +128,12 @@ pub(crate) struct Serve {
     listen: Option<SocketAddr>,
 }
 
+/// The options for settings and database are not for it: it refuses them, and does not show them either.
 #[derive(Debug, Args)]
+#[command(
+    arg = Arg::new("config").long("config").value_parser(value_parser!(PathBuf)).hide(true),
+    arg = Arg::new("database").long("database").hide(true)
+)]
 pub(crate) struct Demo {
     /// Where the service listens, like 127.0.0.1:8000 [default: that, or the next port that is free]
     #[arg(long, value_name = "ADDR")]
@@ -146,9 +151,12 @@ pub(crate) struct Doctor {
     /// The page's origin, like https://app.example.com [default: those of cors.origins]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) page: Option<Origin>,
-    /// The origin of an API of yours that the page shows its token to
+    /// The origin of an API of yours that the page shows its token to; it is asked as the page would
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) api: Option<Origin>,
+    /// What to ask for there, like /things: something that wants a token
+    #[arg(long, value_name = "PATH", requires = "api", default_value = "/", value_parser = path)]
+    pub(crate) api_path: String,
     /// Where browsers find the service, like https://auth.example.com [default: server.public_url]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) url: Option<Origin>,
@@ -164,6 +172,14 @@ pub(crate) struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A path of printable ASCII, as requests have it.
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err("write a path like /things, percent-encoded".to_owned())
 }
 
 /// Make a user who may do everything.

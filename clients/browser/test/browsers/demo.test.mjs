@@ -21,34 +21,29 @@ test("the client in the demo is the one that is built here", async () => {
   assert.ok(inDemo === built, `copy clients/browser/dist/index.js to ${copy}`);
 });
 
-describe("the demo", () => {
-  let demo, page;
-
-  before(async () => {
-    demo = spawn(PROGRAM, ["demo"], { stdio: ["ignore", "pipe", "ignore"] });
-    for await (const line of createInterface(demo.stdout)) {
-      page ??= line.match(/open +(http:\S+)/)?.[1];
-      if (/when you stop it/.test(line)) break;
-    }
-    assert.ok(page, "the demo did not start");
-  });
-
-  after(async () => {
-    demo.kill("SIGTERM");
-    const [status] = await once(demo, "exit");
-    assert.equal(status, 0);
-  });
-
-  for (const name of NAMES) describe(`in ${name}`, () => walkThrough(name));
+describe("the demo", { concurrency: NAMES.length }, () => {
+  for (const name of NAMES) describe(`in ${name}`, { concurrency: 1 }, () => walkThrough(name));
 
   function walkThrough(name) {
-    let browser;
+    let demo, page, browser;
 
+    // One for each: whoever signs out everywhere does so in other browsers too.
     before(async () => {
+      demo = spawn(PROGRAM, ["demo"], { stdio: ["ignore", "pipe", "ignore"] });
+      for await (const line of createInterface(demo.stdout)) {
+        page ??= line.match(/open +(http:\S+)/)?.[1];
+        if (/when you stop it/.test(line)) break;
+      }
+      assert.ok(page, "the demo did not start");
       browser = await startBrowser(name);
     });
 
-    after(() => browser?.close());
+    after(async () => {
+      await browser?.close();
+      demo.kill("SIGTERM");
+      const [status] = await once(demo, "exit");
+      assert.equal(status, 0);
+    });
 
     /** Somebody with a browser of their own, on the demo's page. */
     async function visitor({ width = 1280 } = {}) {
@@ -99,11 +94,11 @@ describe("the demo", () => {
     /** Presses the button of the stranger who is on another site, or on another port. */
     async function claim(tab, kind) {
       await press(tab, `#strangers label:nth-of-type(${kind + 1}) input`);
-      const frame = await (await seen(tab, "#stranger")).contentFrame();
       const host = ["127.0.0.1", "localhost"][kind];
-      const button = await tab.waitForFunction((host) => document.getElementById("stranger").src.includes(host), {}, host)
-        .then(() => frame.waitForSelector("#claim:not([disabled])"));
-      assert.equal(new URL(frame.url()).hostname, host);
+      await tab.$eval("#stranger", (element) => element.scrollIntoView());
+      const isThere = (frame) => frame !== tab.mainFrame() && frame.url().startsWith(`http://${host}:`);
+      const frame = await tab.waitForFrame(isThere);
+      const button = await frame.waitForSelector("#claim:not([disabled])");
       await button.evaluate((element) => element.click());
       return told(tab, "#verdict", ".");
     }

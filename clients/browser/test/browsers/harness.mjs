@@ -2,7 +2,7 @@
 
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { buffer } from "node:stream/consumers";
@@ -19,14 +19,17 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const WORK = here("../../../../e2e/.work/");
 const CLIENT = here("../../dist/index.js");
 
-/** Names that exist in these tests only, and lead to this machine. */
+/**
+ * Names that lead to this machine here. Their last parts are on the public suffix list: of others WebKitGTK does
+ * not know which make one site.
+ */
 const HOSTS = [
-  "app.example.test",
-  "auth.example.test",
-  "api.example.test",
-  "app.elsewhere.test",
-  "evil.example.test",
-  "evil.test",
+  "app.example.com",
+  "auth.example.com",
+  "api.example.com",
+  "app.example.net",
+  "evil.example.com",
+  "evil.example.org",
 ];
 
 const which = (command) => spawnSync("sh", ["-c", `command -v ${command}`], { encoding: "utf8" }).stdout.trim();
@@ -71,67 +74,75 @@ const BROWSERS = {
 
 export const NAMES = Object.keys(BROWSERS);
 
-/** The third engine, where it is installed. It knows `localhost` and no other host of ours. */
-export const NAMES_AT_HOME = hasWebKit() ? [...NAMES, "WebKitGTK"] : NAMES;
+/** The third engine, where it is installed. */
+export const NAMES_AND_WEBKIT = hasWebKit() ? [...NAMES, "WebKitGTK"] : NAMES;
 
-/** A browser without a window. Certificates that only this test knows are as good as any to it. */
-export const startBrowser = (name) =>
-  name === "WebKitGTK"
-    ? startWebKit()
-    : puppeteer.launch({
-        headless: true,
-        acceptInsecureCerts: true,
-        env: { ...process.env, MOZ_HEADLESS: "1" },
-        ...BROWSERS[name],
-      });
+/** A directory that goes when the tests are done. */
+function temporaryDirectory(purpose) {
+  mkdirSync(WORK, { recursive: true });
+  const directory = mkdtempSync(`${WORK}${purpose}-`);
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
 
-/** A certificate of a CA of its own for all names of these tests. */
+function run(directory, command, ...args) {
+  const { status, stderr, error } = spawnSync(command, args, { cwd: directory, encoding: "utf8" });
+  if (status !== 0) throw new Error(`${command} ${args[0]}: ${error?.message ?? stderr}`);
+}
+
+/**
+ * A browser without a window. With `tls` it believes that authority beside those that it knows, as browsers do
+ * whose administrator has added one, and nobody whom it would not believe otherwise.
+ */
+export function startBrowser(name, tls) {
+  if (name === "WebKitGTK") return startWebKit(tls && { authority: tls.authority, hosts: HOSTS });
+  const { env, ...believing } = tls ? believe(name, tls.authority) : {};
+  return puppeteer.launch({
+    headless: true,
+    env: { ...process.env, MOZ_HEADLESS: "1", ...env },
+    ...BROWSERS[name],
+    ...believing,
+  });
+}
+
+/** What has a browser believe an authority: Chromium reads its user's certificates, Firefox its profile's. */
+function believe(name, authority) {
+  const home = temporaryDirectory(name);
+  const store = name === "Chromium" ? `${home}/.pki/nssdb` : home;
+  mkdirSync(store, { recursive: true });
+  run(home, "certutil", "-N", "-d", `sql:${store}`, "--empty-password");
+  run(home, "certutil", "-A", "-d", `sql:${store}`, "-n", "Countersign test CA", "-t", "C,,", "-i", authority);
+  return name === "Chromium" ? { env: { HOME: home } } : { userDataDir: home };
+}
+
+/**
+ * A certificate for all names of these tests, and the `authority` that has signed it, in a file. The `impostor`
+ * has one for the same names, of an authority that nobody believes.
+ */
 export function certificate() {
-  const directory = `${WORK}tls/`;
-  mkdirSync(directory, { recursive: true });
-  const openssl = (...args) => {
-    const { status, stderr } = spawnSync("openssl", args, { cwd: directory, encoding: "utf8" });
-    if (status !== 0) throw new Error(`openssl ${args[0]}: ${stderr}`);
+  const directory = temporaryDirectory("tls");
+  const signed = (by) => {
+    const make = (called, subject, ...more) => {
+      const files = ["-keyout", `${called}.key`, "-out", `${called}.pem`];
+      const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+      run(directory, "openssl", "req", "-x509", ...key, ...files, "-subj", `/CN=${subject}`, "-days", "2", ...more);
+    };
+    const authority = `${by}-ca`;
+    make(authority, `Countersign test CA: ${by}`);
+    make(
+      by,
+      "example.com",
+      ...["-CA", `${authority}.pem`, "-CAkey", `${authority}.key`],
+      ...["-addext", `subjectAltName=${HOSTS.map((host) => `DNS:${host}`).join(",")}`],
+      ...["-addext", "basicConstraints=critical,CA:FALSE"],
+    );
+    return {
+      key: readFileSync(`${directory}/${by}.key`),
+      cert: readFileSync(`${directory}/${by}.pem`),
+      authority: `${directory}/${authority}.pem`,
+    };
   };
-  const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  openssl(
-    "req",
-    "-x509",
-    ...newKey,
-    "-keyout",
-    "ca.key",
-    "-out",
-    "ca.pem",
-    "-subj",
-    "/CN=Countersign test CA",
-    "-days",
-    "2",
-  );
-  openssl(
-    ...[
-      "req",
-      "-x509",
-      ...newKey,
-      "-keyout",
-      "host.key",
-      "-out",
-      "host.pem",
-      "-subj",
-      "/CN=example.test",
-      "-days",
-      "2",
-    ],
-    ...[
-      "-CA",
-      "ca.pem",
-      "-CAkey",
-      "ca.key",
-      "-addext",
-      `subjectAltName=${HOSTS.map((host) => `DNS:${host}`).join(",")}`,
-    ],
-    ...["-addext", "basicConstraints=critical,CA:FALSE"],
-  );
-  return { key: readFileSync(`${directory}host.key`), cert: readFileSync(`${directory}host.pem`) };
+  return { ...signed("host"), impostor: signed("impostor") };
 }
 
 /** Answers on an origin of its own: `answers` maps paths to bodies, or to functions of request and response. */
@@ -171,10 +182,10 @@ export function allowAll(request, response) {
 /** The places in which page and service stand to each other. */
 export const PLACES = {
   "the same site, another port": { page: "localhost", service: "localhost" },
-  "another host of the same site, over TLS": { page: "app.example.test", service: "auth.example.test", isSecure: true },
+  "another host of the same site, over TLS": { page: "app.example.com", service: "auth.example.com", isSecure: true },
   "another site, over TLS": {
-    page: "app.elsewhere.test",
-    service: "auth.example.test",
+    page: "app.example.net",
+    service: "auth.example.com",
     isSecure: true,
     isCrossSite: true,
   },
@@ -230,15 +241,17 @@ export async function settle(place, { name, tls, settings, apis = [] } = {}) {
 }
 
 /** A browser profile on somebody's device, of which nothing is kept. */
-export async function openDevice(browser, { app }, { clockIsOffBy = 0 } = {}) {
+export async function openDevice(browser, { app }) {
   const context = await browser.createBrowserContext();
+  /** A page of the app's; its clocks can be set, with `clocks` in the page. */
+  const address = (clockIsOffBy = 0, path = "/") => `${app.origin}${path}?clock=${clockIsOffBy}`;
   return {
     context,
-    /** A new tab of the app; its clocks can be set, with `clocks` in the page. */
-    async openTab(path = "/") {
+    address,
+    async openTab(path = "/", clockIsOffBy = 0) {
       const tab = await context.newPage();
       tab.setDefaultTimeout(15_000);
-      await tab.goto(`${app.origin}${path}?clock=${clockIsOffBy}`);
+      await tab.goto(address(clockIsOffBy, path));
       if (path === "/") await ready(tab);
       return tab;
     },

@@ -23,9 +23,9 @@ const tls = certificate();
 const STRANGERS = {
   "a neighbour on the same site": {
     place: PLACES["another host of the same site, over TLS"],
-    host: "evil.example.test",
+    host: "evil.example.com",
   },
-  "a page on another site": { place: PLACES["another site, over TLS"], host: "evil.test" },
+  "a page on another site": { place: PLACES["another site, over TLS"], host: "evil.example.org" },
 };
 
 const page = (body) => `<!doctype html><title>Evil</title><link rel="icon" href="data:,">${body}`;
@@ -68,7 +68,7 @@ describe("strangers", { concurrency: NAMES.length }, () => {
                     .end();
                 },
               },
-              { host: "api.example.test", tls },
+              { host: "api.example.com", tls },
             );
             world = await settle(place, { name: `client-${browserName}-${host}`, tls, apis: [api.origin] });
             const { url } = world.road;
@@ -85,7 +85,7 @@ describe("strangers", { concurrency: NAMES.length }, () => {
               },
               { host, tls },
             );
-            browser = await startBrowser(browserName);
+            browser = await startBrowser(browserName, tls);
             device = await openDevice(browser, world);
             tab = await device.openTab();
             assert.equal(
@@ -197,7 +197,7 @@ describe("strangers", { concurrency: NAMES.length }, () => {
             });
           }
 
-          if (host === "evil.example.test") {
+          if (host === "evil.example.com") {
             test("a neighbour plants no refresh cookie, not even if it crowds ours out", async () => {
               const victim = await openDevice(browser, world);
               const hers = await victim.openTab();
@@ -205,10 +205,10 @@ describe("strangers", { concurrency: NAMES.length }, () => {
               const there = await victim.context.newPage();
               await there.goto(`${evil.origin}/`);
               await there.evaluate(() => {
-                const everywhere = "Domain=example.test; Path=/; Secure";
+                const everywhere = "Domain=example.com; Path=/; Secure";
                 const plant = () => {
                   for (const name of ["__Host-Http-refreshtoken", "__Host-http-refreshtoken"]) {
-                    for (const where of [everywhere, "Path=/; Secure", "Domain=auth.example.test; Path=/; Secure"]) {
+                    for (const where of [everywhere, "Path=/; Secure", "Domain=auth.example.com; Path=/; Secure"]) {
                       document.cookie = `${name}=planted; ${where}`;
                     }
                   }
@@ -276,7 +276,7 @@ describe("strangers", { concurrency: NAMES.length }, () => {
                   ask(new URL(`${origin}/taken`), post),
                   ask(new Request(`${origin}/taken`, post)),
                   ask(`https:\\\\${host}\\taken`, post),
-                  ask(`https://api.example.test@${host}/taken`, post),
+                  ask(`https://api.example.com@${host}/taken`, post),
                 ]);
               },
               evil.origin,

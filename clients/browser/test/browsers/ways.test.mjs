@@ -6,26 +6,21 @@ import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
+import { recipe } from "../recipes.mjs";
 import { inTab, NAMES, openDevice, PLACES, ready, sees, settle, startBrowser } from "./harness.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
+/** The component of docs/browser.md. */
 const REACT_APP = (url) => `
-  import { createElement, StrictMode } from "react";
+  import { StrictMode } from "react";
   import { createRoot } from "react-dom/client";
-  import { createClient } from "./dist/index.js";
-  import { useUser } from "./dist/react.js";
+  import { createClient } from "countersign-client";
 
-  window.client = createClient({ url: ${JSON.stringify(url)} });
-
-  function Greeting() {
-    const { user, error } = useUser(client);
-    if (error) return createElement("p", null, "away: " + error.code);
-    if (user === undefined) return createElement("p", null, "…");
-    return createElement("p", null, user ? "hello " + user.username : "nobody");
-  }
-
-  createRoot(document.body).render(createElement(StrictMode, null, createElement(Greeting)));
+  const client = window.client = createClient({ url: ${JSON.stringify(url)} });
+  const SignIn = () => <p>nobody</p>;
+  ${recipe("React")}
+  createRoot(document.body).render(<StrictMode><Greeting /></StrictMode>);
 `;
 
 const WORKER = (url) => `
@@ -39,7 +34,8 @@ const page = (script) =>
 
 async function bundle(source) {
   const { outputFiles } = await build({
-    stdin: { contents: source, resolveDir: root },
+    stdin: { contents: source, resolveDir: root, loader: "jsx" },
+    jsx: "automatic",
     bundle: true,
     format: "esm",
     minify: true,
@@ -80,11 +76,11 @@ describe("other ways in", { concurrency: NAMES.length }, () => {
         await shows(tab, "nobody");
         await shows(other, "nobody");
         assert.equal(await signIn(tab), "ana");
-        await shows(tab, "hello ana");
-        await shows(other, "hello ana");
+        await shows(tab, "Hello ana");
+        await shows(other, "Hello ana");
         world.road.passed.length = 0;
         await tab.reload();
-        await shows(tab, "hello ana");
+        await shows(tab, "Hello ana");
         assert.equal(world.road.count("/users/refresh_token"), 1);
         await inTab(other, () => client.logout());
         await shows(other, "nobody");

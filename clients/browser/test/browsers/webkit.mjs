@@ -2,8 +2,10 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const LIBRARIES = "/usr/lib/x86_64-linux-gnu/";
@@ -29,14 +31,34 @@ async function freePort() {
   return port;
 }
 
-export async function startWebKit() {
+/**
+ * How to run the driver where `hosts` lead to this machine and `authority` (PEM) is whom it believes. Neither
+ * can be told to it: it reads what the system has, so it sees a system of its own, in which these two files are
+ * others.
+ */
+function inWorldOf({ authority, hosts }, command) {
+  const directory = mkdtempSync(join(tmpdir(), "countersign-webkit-"));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+  const names = join(directory, "hosts");
+  writeFileSync(names, `127.0.0.1 localhost ${hosts.join(" ")}\n::1 localhost\n`);
+  const isRoot = process.getuid() === 0;
+  const mounts = [
+    `mount --bind "${authority}" /etc/ssl/certs/ca-certificates.crt`,
+    `mount --bind "${names}" /etc/hosts`,
+  ];
+  return ["unshare", isRoot ? "--mount" : "-rm", "sh", "-c", `${mounts.join(" && ")} && exec ${command.join(" ")}`];
+}
+
+export async function startWebKit(world) {
   // It draws, so it wants a screen, if only one that nobody sees; the server says which one it took.
   const screen = spawn("Xvfb", ["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"], {
     stdio: ["ignore", "pipe", "ignore"],
   });
   const [display] = await once(screen.stdout, "data");
   const port = await freePort();
-  const driver = spawn("WebKitWebDriver", [`--port=${port}`], {
+  const plain = ["WebKitWebDriver", `--port=${port}`];
+  const [program, ...args] = world ? inWorldOf(world, plain) : plain;
+  const driver = spawn(program, args, {
     env: {
       ...process.env,
       DISPLAY: `:${`${display}`.trim()}`,
@@ -66,7 +88,7 @@ export async function startWebKit() {
     /** A session of the driver's, with a jar of its own; there can be one at a time. */
     async createBrowserContext() {
       const options = { binary: miniBrowser(), args: ["--automation"] };
-      const capabilities = { alwaysMatch: { acceptInsecureCerts: true, "webkitgtk:browserOptions": options } };
+      const capabilities = { alwaysMatch: { "webkitgtk:browserOptions": options } };
       const { sessionId } = await command("POST", "/session", { capabilities });
       const session = `/session/${sessionId}`;
       let first = await command("GET", `${session}/window`);

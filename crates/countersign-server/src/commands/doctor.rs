@@ -7,7 +7,7 @@ use crate::cli::Doctor;
 use crate::config::{Chosen, Settings};
 use crate::doctor::advice::{self, Parties};
 use crate::doctor::client::Client;
-use crate::doctor::visit::{Traveller, Visit};
+use crate::doctor::visit::{ApiVisit, Traveller, Visit};
 use crate::doctor::{Finding, Outcome, Report, is_crossing};
 use crate::failure::Failure;
 use crate::output::{self, Safe};
@@ -28,6 +28,9 @@ pub(super) async fn run(chosen: &Chosen, options: Doctor) -> Result<(), Failure>
     advise(&options, settings.as_ref(), &service, &pages, &mut report);
     let visit = visit(&options, settings.as_ref(), service, &pages)?;
     report.findings.extend(visit.run(traveller.as_ref()).await);
+    if let Some(api_visit) = api_visit(&options, &visit)? {
+        report.findings.extend(api_visit.run().await);
+    }
     tell(&report, &options, &visit.service);
     match report.count(Outcome::Fail) {
         0 => Ok(()),
@@ -162,6 +165,19 @@ fn visit(
         clock: &SystemClock,
         randomness: &SystemRandomness,
     })
+}
+
+/// To the API, if it is not at the service's own origin.
+fn api_visit(options: &Doctor, visit: &Visit<'_>) -> Result<Option<ApiVisit>, Failure> {
+    let Some(api) = options.api.as_ref().filter(|api| **api != visit.service) else {
+        return Ok(None);
+    };
+    Ok(Some(ApiVisit {
+        api: api.clone(),
+        path: options.api_path.clone(),
+        page: visit.page.clone(),
+        client: Client::new(api, options.ca.as_deref()).map_err(Failure::Failed)?,
+    }))
 }
 
 fn tell(report: &Report, options: &Doctor, service: &Origin) {

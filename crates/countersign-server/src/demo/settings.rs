@@ -35,7 +35,12 @@ impl Setting<'_> {
         let document: Table = [
             (
                 "server",
-                section(vec![("listen", listen.into()), ("public_url", api.into())]),
+                section(vec![
+                    ("listen", listen.into()),
+                    // Nothing listens there. Its default is the next port, which the service itself may have.
+                    ("operations_listen", "127.0.0.1:0".into()),
+                    ("public_url", api.into()),
+                ]),
             ),
             ("database", section(vec![("url", database.into())])),
             (

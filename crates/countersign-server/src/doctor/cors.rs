@@ -5,11 +5,11 @@ use countersign::Origin;
 use super::answer::{Answer, printable};
 use super::finding::Finding;
 
-const ALLOW_ORIGIN: &str = "access-control-allow-origin";
-const ALLOW_CREDENTIALS: &str = "access-control-allow-credentials";
-const ALLOW_HEADERS: &str = "access-control-allow-headers";
-const ALLOW_METHODS: &str = "access-control-allow-methods";
-const EXPOSE_HEADERS: &str = "access-control-expose-headers";
+pub(super) const ALLOW_ORIGIN: &str = "access-control-allow-origin";
+pub(super) const ALLOW_CREDENTIALS: &str = "access-control-allow-credentials";
+pub(super) const ALLOW_HEADERS: &str = "access-control-allow-headers";
+pub(super) const ALLOW_METHODS: &str = "access-control-allow-methods";
+pub(super) const EXPOSE_HEADERS: &str = "access-control-expose-headers";
 
 const ONE_PLACE: &str = "let the service alone answer CORS: take such headers out of the proxy";
 

@@ -1,12 +1,13 @@
 //! What `countersign doctor` knows: which settings fit a page and a service ([`advice`]), and what the
 //! answers of a running service say about the way to it ([`cors`], [`cookies`], [`passage`], [`service`],
-//! [`journey`]).
+//! [`journey`]), and those of an API that verifies its tokens ([`api`]).
 //!
 //! All of that is pure: from origins and settings to findings, from answers to findings. [`client`] and
 //! [`visit`] do the asking.
 
 pub(crate) mod advice;
 mod answer;
+mod api;
 mod certificate;
 pub(crate) mod client;
 mod cookies;

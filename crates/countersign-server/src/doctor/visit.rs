@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::client::{Client, NoAnswer, Question};
-use super::finding::Finding;
-use super::{cookies, cors, journey, passage, service};
+use super::finding::{Finding, Outcome};
+use super::{api, cookies, cors, journey, passage, service};
 
 /// A page that nobody lists: the name can belong to nobody (RFC 6761, 6.4).
 const UNLISTED: &str = "https://unlisted.invalid";
@@ -30,6 +30,15 @@ pub(crate) struct Visit<'a> {
     pub(crate) plain: Option<Client>,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) randomness: &'a dyn Randomness,
+}
+
+/// An API of the page's that verifies the tokens.
+pub(crate) struct ApiVisit {
+    pub(crate) api: Origin,
+    /// What is asked for there; it should want a token.
+    pub(crate) path: String,
+    pub(crate) page: Option<Origin>,
+    pub(crate) client: Client,
 }
 
 /// Who signs in, for the whole journey. No `Debug`: it holds a password.
@@ -291,19 +300,100 @@ impl Visit<'_> {
     }
 
     fn gone(&self, failure: &NoAnswer) -> Finding {
-        let remedy = match failure {
-            NoAnswer::Tls(_) => {
-                "look at server.tls.cert, its chain and its names; an authority of your own \
-                                 is named with --ca"
-            }
-            NoAnswer::Unreachable(_) | NoAnswer::TimedOut | NoAnswer::Broken(_) => {
-                "look at the address, and at whether the service runs and its port is open"
-            }
-        };
-        Finding::fail(
+        gone(
             "way.service",
-            format!("{}: {failure}", self.service),
-            remedy,
+            &self.service,
+            "server.tls.cert, its chain and its names",
+            failure,
         )
     }
+}
+
+impl ApiVisit {
+    /// Asks as the client would, with a token that is none and without one. It changes nothing.
+    pub(crate) async fn run(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Err(failure) = self.look(&mut findings).await {
+            let certificate = "its certificate, the chain and the names";
+            findings.push(gone("api.way", &self.api, certificate, &failure));
+        }
+        findings
+    }
+
+    async fn look(&self, findings: &mut Vec<Finding>) -> Result<(), NoAnswer> {
+        let first = self.ask(self.as_the_page("GET")).await?;
+        let way_in = api::way_in(&self.api, &self.path, &first);
+        let is_elsewhere = way_in.outcome == Outcome::Fail;
+        findings.push(way_in);
+        if is_elsewhere {
+            return Ok(());
+        }
+        match &self.page {
+            None => findings.push(Finding::skip(
+                "api.listed_origin",
+                "no page is named: give --page, or list one in cors.origins",
+            )),
+            // Nothing is asked of its own origin.
+            Some(page) if *page == self.api => {}
+            Some(page) => self.look_across(page, &first, findings).await?,
+        }
+        findings.push(api::refusal(&self.path, &first));
+        let bearer = "Bearer doctor.doctor.doctor";
+        let with_token = self.as_the_page("GET").header("authorization", bearer);
+        findings.push(api::bad_token(&first, &self.ask(with_token).await?));
+        Ok(())
+    }
+
+    async fn look_across(
+        &self,
+        page: &Origin,
+        first: &Answer,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), NoAnswer> {
+        findings.extend(api::for_page(page, first));
+        let unlisted: Origin = UNLISTED.parse().expect("this is an origin");
+        let strange = Question::new("GET", &self.path).header("origin", UNLISTED);
+        findings.push(api::for_unlisted(&unlisted, &self.ask(strange).await?));
+        let wishes: [(&'static str, &'static str, &[&str]); 2] = [
+            ("api.preflight_read", "GET", &["authorization"]),
+            (
+                "api.preflight_write",
+                "POST",
+                &["authorization", "content-type", "x-csrftoken"],
+            ),
+        ];
+        for (check, method, headers) in wishes {
+            let question = self
+                .as_the_page("OPTIONS")
+                .header("access-control-request-method", method)
+                .header("access-control-request-headers", headers.join(","));
+            let answer = self.ask(question).await?;
+            findings.push(api::preflight(page, check, (method, headers), &answer));
+        }
+        Ok(())
+    }
+
+    fn as_the_page(&self, method: &'static str) -> Question<'_> {
+        let question = Question::new(method, &self.path);
+        match &self.page {
+            Some(page) => question.header("origin", page.as_str()),
+            None => question,
+        }
+    }
+
+    async fn ask(&self, question: Question<'_>) -> Result<Answer, NoAnswer> {
+        self.client.ask(question).await
+    }
+}
+
+fn gone(check: &'static str, origin: &Origin, certificate: &str, failure: &NoAnswer) -> Finding {
+    let remedy = match failure {
+        NoAnswer::Tls(_) => {
+            format!("look at {certificate}; an authority of your own is named with --ca")
+        }
+        NoAnswer::Unreachable(_) | NoAnswer::TimedOut | NoAnswer::Broken(_) => {
+            "look at the address, and at whether it runs and its port is open".to_owned()
+        }
+    };
+    Finding::fail(check, format!("{origin}: {failure}"), remedy)
 }

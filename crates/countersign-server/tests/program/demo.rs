@@ -21,8 +21,13 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        Self::start_at(free_port())
+    }
+
+    /// With the service on this port.
+    fn start_at(port: u16) -> Self {
         let place = Place::new();
-        let (port, page_port) = (free_port(), free_port());
+        let page_port = free_port();
         let listen = format!("127.0.0.1:{port}");
         let page = page_port.to_string();
         let mut command = place.command(&["demo", "--listen", &listen, "--page-port", &page]);
@@ -224,6 +229,18 @@ fn a_port_that_is_taken_is_named_with_the_way_out() {
         );
         assert_eq!(traces(&place), 0);
     }
+}
+
+/// The next port after the usual one is where a service tells of its health, unless its settings say otherwise.
+#[test]
+fn the_service_is_found_on_the_next_port_too() {
+    let Ok(free) = TcpListener::bind((Ipv4Addr::LOCALHOST, 8001)) else {
+        return; // somebody else's
+    };
+    drop(free);
+    let demo = Demo::start_at(8001);
+    let page = format!("http://localhost:{}", demo.page_port);
+    assert_eq!(demo.login_from(&page).status, 200);
 }
 
 #[test]

@@ -108,7 +108,7 @@ function sessionRow({ id, current, created_at, last_seen_at, ip, user_agent }) {
   ];
 }
 
-const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = (time) => new Date(time).toLocaleTimeString();
 
 function nameOf(id, userAgent) {
   if (extra.isSecondDevice(id)) return "A second device";

@@ -43,6 +43,13 @@ impl Practice {
         Examined::from(self.place.run(&["doctor", "--json"]))
     }
 
+    /// With an API that the page shows its token to.
+    fn examined_with_api(&self, api: &str, more: &[&str]) -> Examined {
+        let words = ["doctor", "--json", "--page", PAGE, "--api", api];
+        let words = [&words[..], &["--api-path", "/users/user"], more].concat();
+        Examined::from(self.place.run(&words))
+    }
+
     fn examined_as(&self, username: &str) -> Examined {
         let words = [
             "doctor",
@@ -287,6 +294,126 @@ fn two_names_of_this_machine_are_told_apart() {
         .unwrap()
         .to_owned();
     assert!(remedy.contains(&practice.url), "{remedy}");
+}
+
+/// A second service stands for an API: it wants a token too, and lists the page.
+#[test]
+fn an_api_that_is_well_is_found_well() {
+    let (practice, api) = (Practice::with(Fault::None), Practice::with(Fault::None));
+    let examined = practice.examined_with_api(&api.url, &[]);
+    examined.complains_of(&[]);
+    for check in [
+        "api.way",
+        "api.listed_origin",
+        "api.exposed_headers",
+        "api.vary",
+        "api.unlisted_origin",
+        "api.preflight_read",
+        "api.preflight_write",
+        "api.refusal",
+        "api.authorization",
+    ] {
+        assert_eq!(examined.find(check)["outcome"], "pass", "{check}");
+    }
+}
+
+#[test]
+fn what_a_page_would_not_get_from_an_api_is_named() {
+    const NO_PREFLIGHT: &[(&str, &str)] = &[
+        ("api.preflight_read", "fail"),
+        ("api.preflight_write", "fail"),
+    ];
+    let practice = Practice::with(Fault::None);
+    for (fault, complaints, words) in [
+        (
+            Fault::LoseOfAnswer("vary"),
+            &[("api.vary", "fail")][..],
+            "Vary",
+        ),
+        (
+            Fault::LoseOfAnswer("access-control-expose-headers"),
+            &[("api.exposed_headers", "warn")],
+            "www-authenticate",
+        ),
+        (
+            Fault::LoseOfAnswer("www-authenticate"),
+            &[("api.refusal", "warn")],
+            "WWW-Authenticate: Bearer",
+        ),
+        (
+            Fault::LoseOfRequest("authorization"),
+            &[("api.authorization", "fail")],
+            "Authorization does not arrive",
+        ),
+        (
+            Fault::LoseOfRequest("origin"),
+            &[
+                ("api.listed_origin", "fail"),
+                NO_PREFLIGHT[0],
+                NO_PREFLIGHT[1],
+            ],
+            "refusals too",
+        ),
+        (
+            Fault::AnswerOptions("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+            NO_PREFLIGHT,
+            "before they show one",
+        ),
+        (
+            Fault::Rewrite("x-csrftoken", "x-other"),
+            &[("api.preflight_write", "fail")],
+            "does not allow x-csrftoken",
+        ),
+        (
+            Fault::Rewrite("HTTP/1.1 401 Unauthorized", "HTTP/1.1 403 Forbidden"),
+            &[("api.refusal", "fail")],
+            "that is when the client refreshes",
+        ),
+        (
+            Fault::Rewrite(
+                "HTTP/1.1 401",
+                "HTTP/1.1 301 Moved\r\nlocation: /en/\r\nx-was: 401",
+            ),
+            &[("api.way", "fail")],
+            "--api-path",
+        ),
+    ] {
+        let api = Practice::with(fault);
+        let examined = practice.examined_with_api(&api.url, &[]);
+        examined.complains_of(complaints);
+        let first = examined.find(complaints[0].0).to_string();
+        assert!(first.contains(words), "{words} is not in {first}");
+    }
+}
+
+#[test]
+fn an_api_of_http_behind_tls_is_named_and_so_is_one_that_is_not_there() {
+    let practice = Practice::with(Fault::None);
+    let (secure, identity) = Secure::new();
+    let port = free_port();
+    secure.place.settings("");
+    let _service = secure.place.serve();
+    let sent_away = "HTTP/1.1 301 Moved\r\nlocation: http://localhost/users/user\r\nx-was: 401";
+    let fault = Fault::Rewrite("HTTP/1.1 401", sent_away);
+    proxy::stand(port, secure.port, fault, Some(identity));
+    let url = format!("https://localhost:{port}");
+    let authority = secure.place.path("cert.pem").display().to_string();
+
+    let examined = practice.examined_with_api(&url, &["--ca", &authority]);
+    examined.complains_of(&[("api.way", "fail")]);
+    let way = examined.find("api.way").to_string();
+    assert!(way.contains("X-Forwarded-Proto: https"), "{way}");
+
+    let (other, _) = Secure::new();
+    let stranger = other.place.path("cert.pem").display().to_string();
+    let examined = practice.examined_with_api(&url, &["--ca", &stranger]);
+    examined.complains_of(&[("api.way", "fail")]);
+    let way = examined.find("api.way").to_string();
+    assert!(way.contains("TLS"), "{way}");
+
+    let nowhere = format!("http://localhost:{}", free_port());
+    let examined = practice.examined_with_api(&nowhere, &[]);
+    examined.complains_of(&[("api.way", "fail")]);
 }
 
 #[test]
