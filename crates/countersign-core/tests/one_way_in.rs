@@ -37,6 +37,10 @@ fn holders(crate_name: &str, text: &str) -> Vec<String> {
         let source: String = source.split_whitespace().collect();
         let name = file.strip_prefix(&sources).expect("it was found there");
         let name = name.display().to_string();
+        // The suite that every store passes is made of tests.
+        if name.starts_with("store/contract") {
+            continue;
+        }
         holders.extend(source.matches(text).map(|_| name.clone()));
     }
     holders
@@ -51,7 +55,7 @@ fn sessions_begin_in_one_place_and_tokens_are_signed_in_one() {
     assert_eq!(holders(core, "AccessClaims{iss"), ["auth/mod.rs"]);
     assert_eq!(holders(core, ".keys().sign("), ["auth/mod.rs"]);
     for outside in ["countersign", "countersign-server"] {
-        for way in [".open_session(", ".take_over(", ".sign(&claims"] {
+        for way in [".open_session(", "store.take_over(", ".sign(&claims"] {
             assert_eq!(holders(outside, way), Vec::<String>::new(), "{way}");
         }
     }
