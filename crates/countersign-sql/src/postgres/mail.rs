@@ -117,7 +117,7 @@ pub(super) async fn settle(
 
 pub(super) async fn count(readers: &Readers) -> Result<MailWaiting, StoreError> {
     let sql = "SELECT count(*), count(*) FILTER (WHERE attempts > 0)
-         FROM (SELECT attempts FROM countersign_outbox LIMIT 100000)";
+         FROM (SELECT attempts FROM countersign_outbox LIMIT 100000) AS waiting";
     let waiting = readers.read_one(sql, &[], rows::mail_waiting).await?;
     Ok(waiting.unwrap_or_default())
 }
